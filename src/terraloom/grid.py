@@ -66,13 +66,13 @@ class Window:
     def lon(self) -> Floats:
         """Longitude of the pixel centres, degrees in [-180, 180), shape (width,)."""
         size = level_size(self.level)
-        columns = (self.x % size + np.arange(self.width)) % size
+        columns = (self.x % size + np.arange(self.width, dtype=np.float64)) % size
         return (columns + 0.5) * (360.0 / size) - 180.0
 
     @property
     def lat(self) -> Floats:
         """Latitude of the pixel centres, degrees, falling from north to south, shape (height,)."""
-        rows = self.y + np.arange(self.height) + 0.5
+        rows = self.y + np.arange(self.height, dtype=np.float64) + 0.5
         north = 1 - 2 * rows / level_size(self.level)
         lat: Floats = np.degrees(np.arctan(np.sinh(np.pi * north)))
         return lat
