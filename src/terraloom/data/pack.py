@@ -1,0 +1,282 @@
+"""The training pack: one safetensors file that holds every set, tone-curved, with what is really there.
+
+Training machines may have torch, numpy, pillow and safetensors alone, so everything geographic happens here. Layout:
+
+    index    uint8 bytes of JSON: {"version", "rows": [{set, gsd, place, val, size, base_gsd}, ...]}
+    images   uint8, WebP files one after the other;      image_ends: int64, end of each
+    grounds  uint8, PNG files ("LA": land cover, Natural Earth bits; one pixel per 4 x 4);   ground_ends
+
+Every image's land cover and mask lie on its 4 x 4 cells, the low-resolution pixels of the cascade.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from PIL import Image
+from safetensors.numpy import save_file
+
+from terraloom.data import palette
+from terraloom.data.ground import UNKNOWN_COVER, Ground
+from terraloom.errors import InvalidInput
+from terraloom.grid import TILE, Window
+
+Bytes = npt.NDArray[np.uint8]
+Row = dict[str, Any]
+VERSION = 1
+MIN_STD = 3.0  # flatter images teach nothing; a tenth of them is kept
+IGBP = {
+    "water": 0, "forest": 5, "shrubland": 7, "savanna": 9, "grassland": 10, "wetland": 11,
+    "cropland": 12, "urban": 13, "snow and ice": 15, "desert": 16, "mountain": 16,
+    "evergreen broadleaf forest": 2, "mixed forest": 5, "barren land": 16,
+    # EuroSAT
+    "AnnualCrop": 12, "PermanentCrop": 12, "Forest": 5, "HerbaceousVegetation": 10, "Highway": 13,
+    "Industrial": 13, "Residential": 13, "Pasture": 10, "River": 0, "SeaLake": 0,
+    # UC Merced
+    "agricultural": 12, "beach": 0, "chaparral": 7, "river": 0, "golfcourse": 10, "harbor": 13,
+    **dict.fromkeys(
+        "airplane baseballdiamond buildings denseresidential freeway intersection mediumresidential "
+        "mobilehomepark overpass parkinglot runway sparseresidential storagetanks tenniscourt".split(),
+        13,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of the pack before it is encoded."""
+
+    set: str
+    rgb: Bytes  # (h, w, 3), tone-curved; h and w multiples of 16
+    gsd: float  # metres per pixel
+    place: str  # images of one place never stand on both sides of the split
+    cover: Bytes  # (h / 4, w / 4) IGBP
+    mask: Bytes  # (h / 4, w / 4) Natural Earth bits, 0 where unknown
+
+
+def build_pack(
+    data_dir: Path,
+    out: Path,
+    max_mib: float = 45,
+    progress: Callable[[str, int], None] = lambda name, count: None,
+) -> Path:
+    """Write the pack of all sets in `data_dir`; WebP quality falls until it fits `max_mib`.
+
+    `progress` is called with the name of each set and the number of its images.
+    """
+    data_dir, out = Path(data_dir), Path(out)
+    if not (data_dir / "bluemarble.tar").exists():
+        raise InvalidInput(f"{data_dir} holds no bluemarble.tar; point --data at the imagery sets")
+    items = []
+    ground = Ground.open()
+    for name, reader in SETS.items():
+        got = [item for item in reader(data_dir, ground) if _keep(item)]
+        progress(name, len(got))
+        items += got
+    for quality in (92, 88, 84, 80, 75, 70, 60, 50):
+        images = [_encode(item.rgb, "WEBP", quality=quality, method=3) for item in _sample(items)]
+        if sum(map(len, images)) * len(items) / len(images) < (max_mib - 4) * 2**20:
+            break
+    images = [_encode(item.rgb, "WEBP", quality=quality, method=4) for item in items]
+    grounds = [_encode(np.stack([i.cover, i.mask], -1), "PNG", optimize=True) for i in items]
+    rows = [
+        {
+            "set": i.set,
+            "gsd": round(i.gsd, 3),
+            "place": i.place,
+            "val": zlib.crc32(i.place.encode()) % 10 == 0,
+            "size": list(i.rgb.shape[:2]),
+        }
+        for i in items
+    ]
+    index = json.dumps({"version": VERSION, "quality": quality, "rows": rows}).encode()
+    part = out.with_name(f".{out.name}.part")
+    save_file(
+        {
+            "index": np.frombuffer(index, np.uint8),
+            "images": np.frombuffer(b"".join(images), np.uint8),
+            "image_ends": np.cumsum([len(b) for b in images]),
+            "grounds": np.frombuffer(b"".join(grounds), np.uint8),
+            "ground_ends": np.cumsum([len(b) for b in grounds]),
+        },
+        part,
+    )
+    part.replace(out)
+    return out
+
+
+def _sample(items: list[Item]) -> list[Item]:
+    return items[:: max(1, len(items) // 400)]
+
+
+def _keep(item: Item) -> bool:
+    flat = item.rgb.std((0, 1)).mean() < MIN_STD
+    return not flat or zlib.crc32(item.place.encode() + b"flat") % 10 == 0
+
+
+def _encode(array: Bytes, form: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, form, **options)
+    return file.getvalue()
+
+
+def _rows(data_dir: Path, name: str) -> Iterator[tuple[Row, Bytes]]:
+    """Index rows of a set with their images, raw colours (h, w, 3)."""
+    with tarfile.open(data_dir / f"{name}.tar") as tar:
+        for line in (data_dir / f"{name}.jsonl").open():
+            row = json.loads(line)
+            member = tar.extractfile(row["path"])
+            assert member is not None
+            yield row, np.asarray(Image.open(io.BytesIO(member.read())).convert("RGB"))
+
+
+def _whole_cells(rgb: Bytes) -> Bytes:
+    """Cut to multiples of 16 pixels."""
+    h, w = (n // 16 * 16 for n in rgb.shape[:2])
+    return rgb[:h, :w]
+
+
+def _cells_of(ground: Ground, window: Window) -> tuple[Bytes, Bytes]:
+    """Land cover and mask bits at the pixels of a window: the cells of the image two zooms finer."""
+    cover, layers = ground.cells(window)
+    bits = (layers.astype(np.uint8) << np.arange(len(layers), dtype=np.uint8)[:, None, None]).sum(0)
+    return cover, bits.astype(np.uint8)
+
+
+def _tile_cells(z: int, x: int, y: int) -> Window:
+    """The 64 x 64 cells of a 256 px tile."""
+    return Window(z - 2, x * TILE // 4, y * TILE // 4, TILE // 4, TILE // 4)
+
+
+def _box_ground(ground: Ground, bbox: list[float], h: int, w: int) -> tuple[Bytes, Bytes]:
+    """The same on the h x w cells of a box in degrees."""
+    west, south, east, north = bbox
+    lon = west + (np.arange(w) + 0.5) / w * (east - west)
+    lat = north - (np.arange(h) + 0.5) / h * (north - south)
+    grid = np.meshgrid(lon, lat)
+    return ground.cover_at(*grid), ground.mask_at(*grid)
+
+
+def _label_ground(label: str | None, rgb: Bytes) -> tuple[Bytes, Bytes]:
+    """One class everywhere, no mask: images whose place is not known."""
+    h, w = rgb.shape[0] // 4, rgb.shape[1] // 4
+    cover = IGBP.get(label or "", UNKNOWN_COVER)
+    return np.full((h, w), cover, np.uint8), np.zeros((h, w), np.uint8)
+
+
+def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Item]]:
+    def read(data_dir: Path, ground: Ground) -> Iterator[Item]:
+        for row, raw in _rows(data_dir, "bluemarble"):
+            if row["z"] != zoom:
+                continue
+            shift = 2 if zoom == 8 else 0
+            place = f"bluemarble/{row['x'] >> shift}/{row['y'] >> shift}"
+            cover, mask = _cells_of(ground, _tile_cells(zoom, row["x"], row["y"]))
+            if (cover == 0).mean() > 0.97:  # open sea: modelled, flat, and half of the planet
+                continue
+            yield Item(f"bluemarble{zoom}", palette.bluemarble(raw), row["gsd"], place, cover, mask)
+
+    return read
+
+
+def _landsat(data_dir: Path, ground: Ground) -> Iterator[Item]:
+    tiles: dict[tuple[str, int, int], tuple[Row, Bytes]] = {}
+    for row, raw in _rows(data_dir, "landsat"):
+        date = row["path"].rsplit("/", 1)[0]
+        rgb = palette.curve(date)(raw)
+        tiles[date, row["x"], row["y"]] = row, rgb
+        cover, mask = _cells_of(ground, _tile_cells(12, row["x"], row["y"]))
+        yield Item("landsat", rgb, row["gsd"], row["path"].rsplit("/", 1)[1], cover, mask)
+    for (date, x, y), (row, _) in tiles.items():  # zoom 10: 2 x 2 tiles joined and reduced by 4
+        quad = [tiles.get((date, x + i, y + j)) for j in (0, 1) for i in (0, 1)]
+        if all(quad):
+            a, b, c, d = (tile[1] for tile in quad if tile)
+            joined = np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)], 0)
+            reduced = joined.reshape(128, 4, 128, 4, 3).mean((1, 3)).round().astype(np.uint8)
+            cover, mask = _cells_of(ground, Window(8, x * 16, y * 16, 32, 32))
+            yield Item("landsat_z10", reduced, row["gsd"] * 4, f"{x}_{y}.webp", cover, mask)
+
+
+def _world_scenes(data_dir: Path, ground: Ground) -> Iterator[Item]:
+    for row, raw in _rows(data_dir, "world_scenes"):
+        rgb = palette.curve(f"world_scenes/{row['series']}")(_whole_cells(raw))
+        if row.get("bbox"):
+            cover, mask = _box_ground(ground, row["bbox"], rgb.shape[0] // 4, rgb.shape[1] // 4)
+        else:
+            cover, mask = _label_ground(row.get("label"), rgb)
+        yield Item("world_scenes", rgb, row["gsd"], f"world/{row['series']}", cover, mask)
+
+
+def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Item]]:
+    """Sets whose images have one label each."""
+
+    def read(data_dir: Path, ground: Ground) -> Iterator[Item]:
+        for row, raw in _rows(data_dir, name):
+            rgb = palette.curve(name)(_whole_cells(raw))
+            cover, mask = _label_ground("urban" if "city" in str(row.get("label")) else row.get("label"), rgb)
+            place = f"{name}/{row.get('series') or row['path']}"
+            if name == "ucmerced" and int(Path(row["path"]).stem[-2:]) >= 70:
+                place = _validation_place(place)
+            yield Item(name, rgb, row["gsd"], place, cover, mask)
+
+    return read
+
+
+def _validation_place(place: str) -> str:
+    """A name for the place that falls on the validation side (the set brings its own split)."""
+    return next(p for n in range(1000) if zlib.crc32((p := f"{place}#{n}").encode()) % 10 == 0)
+
+
+def _naip(data_dir: Path, ground: Ground) -> Iterator[Item]:
+    for row, raw in _rows(data_dir, "naip"):
+        rgb = palette.curve("naip")(raw)
+        for y in range(0, rgb.shape[0] - TILE + 1, 232):
+            for x in range(0, rgb.shape[1] - TILE + 1, 224):
+                cut = rgb[y : y + TILE, x : x + TILE]
+                cover, mask = _label_ground("cropland", cut)
+                yield Item("naip", cut, row["gsd"], f"naip/{x}", cover, mask)
+
+
+def _sentinel2_scene(data_dir: Path, ground: Ground) -> Iterator[Item]:
+    """RGB of the Virginia coast scene; its right third is kept for super-resolution tests."""
+    bands = []
+    with tarfile.open(data_dir / "sentinel2_multispectral.tar") as tar, tempfile.TemporaryDirectory() as tmp:
+        for name in ("B04", "B03", "B02"):
+            tar.extract(f"s2/{name}.tif", tmp, filter="data")
+            with rasterio.open(Path(tmp) / "s2" / f"{name}.tif") as src:
+                bands.append(src.read(1).astype(np.float32))
+    scene = np.stack(bands, -1)
+    low, high = np.percentile(scene[::4, ::4], (0.2, 99.7), axis=(0, 1))
+    rgb = palette.curve("sentinel2")(255 * np.clip((scene - low) / (high - low), 0, 1))
+    for y in range(0, rgb.shape[0] - TILE + 1, TILE):
+        for x in range(0, rgb.shape[1] * 2 // 3 - TILE + 1, TILE):
+            cut = rgb[y : y + TILE, x : x + TILE]
+            cover, mask = _label_ground(None, cut)
+            yield Item("sentinel2", cut, 10.0, f"s2scene/{x // TILE}", cover, mask)
+
+
+SETS: dict[str, Callable[[Path, Ground], Iterator[Item]]] = {
+    "bluemarble z6": _bluemarble(6),
+    "bluemarble z8": _bluemarble(8),
+    "landsat": _landsat,
+    "world_scenes": _world_scenes,
+    "sentinel2": _sentinel2_scene,
+    "sentinel2_chips": _labelled("sentinel2_chips"),
+    "eurosat_mosaic": _labelled("eurosat_mosaic"),
+    "eurosat": _labelled("eurosat"),
+    "planet3m": _labelled("planet3m"),
+    "naip": _naip,
+    "ortho_chips": _labelled("ortho_chips"),
+    "ucmerced": _labelled("ucmerced"),
+}

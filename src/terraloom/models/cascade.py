@@ -1,0 +1,190 @@
+"""The cascade network: a low-resolution image in, the same place four times finer out, in one evaluation.
+
+One set of weights serves every level of the pyramid (MetaEarth, section III: p(x_k | x_{k-1}, s_k)), but unlike
+MetaEarth's it is *translation-equivariant*: 3x3 convolutions on a pixel-unshuffled canvas, RMS norm over channels
+at each pixel, conditioning by scale and shift. No attention, no window statistics. So an output pixel depends only
+on inputs within `halo` pixels, on a lattice of `period` pixels, and a block cut from the canvas with that halo
+equals the canvas.
+
+One low-resolution pixel is one *cell* of the network's finest level.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SCALE = 4  # one level of the cascade is two Web Mercator zooms
+
+
+@dataclass(frozen=True)
+class CascadeConfig:
+    """Shape of a `CascadeUNet`; what `config.json` of a checkpoint holds."""
+
+    widths: tuple[int, ...] = (64, 128, 256)  # channels per resolution, finest first
+    depth: int = 2  # residual blocks per resolution, on the way down and on the way up
+    embed: int = 128  # width of the gsd embedding
+    cover_classes: int = 19  # IGBP 0..16, 17 spare, 18 unknown
+    cover_embed: int = 8
+    ground_layers: int = 6  # see terraloom.data.ground.LAYERS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives lists
+
+    @property
+    def period(self) -> int:
+        """Alignment lattice in output pixels: block origins and sides are multiples of it."""
+        return SCALE * 2 ** (len(self.widths) - 1)
+
+    @property
+    def halo(self) -> int:
+        """Output pixels around an aligned block within which anything can reach it, rounded up to `period`.
+
+        The recursion follows the cells that an aligned block needs, from the output back to the input:
+        a 3x3 convolution needs one more cell, nearest upsampling and 2x2 striding move between resolutions.
+        The bicubic skip needs two low-resolution cells, the network always more.
+        """
+        last = len(self.widths) - 1
+        need = 1 + 2 * self.depth  # head and decoder blocks at the finest resolution
+        for level in range(1, last + 1):
+            need = math.ceil(need / 2) + 2 * self.depth  # decoder blocks; at the bottom: its only blocks
+        for _ in range(last):
+            need = 2 * need + 2 * self.depth  # encoder blocks one resolution finer
+        cells = need + 1  # stem
+        return math.ceil(SCALE * cells / self.period) * self.period
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Root-mean-square norm over channels at each pixel, (B, C, H, W) -> same; local, unlike group norm."""
+    return x * torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-6).to(x.dtype)
+
+
+def reduce4(x: Tensor) -> Tensor:
+    """Box average of 4 x 4 pixels, (B, C, 4h, 4w) -> (B, C, h, w): what "low resolution" means here."""
+    return F.avg_pool2d(x, SCALE)
+
+
+def nearest4(x: Tensor) -> Tensor:
+    """Every pixel repeated 4 x 4 times, (B, C, h, w) -> (B, C, 4h, 4w)."""
+    return F.interpolate(x, scale_factor=SCALE, mode="nearest")
+
+
+def bicubic4(x: Tensor) -> Tensor:
+    """Bicubic enlargement by 4, (B, C, h, w) -> (B, C, 4h, 4w)."""
+    return F.interpolate(x, scale_factor=SCALE, mode="bicubic", align_corners=False)
+
+
+def consistent(y: Tensor, lr: Tensor) -> Tensor:
+    """The image nearest to `y` whose 4 x 4 means are exactly `lr` (orthogonal projection).
+
+    Each octave is thus made by one level only, and a chain of levels cannot drift in colour or contrast.
+    """
+    return y + nearest4(lr - reduce4(y))
+
+
+def gsd_features(gsd: Tensor, count: int = 32, top: float = 3.0) -> Tensor:
+    """Sinusoids of log2(gsd), metres per pixel, at rates 0.1 to `top`, (...,) -> (..., 2 * count)."""
+    rates = torch.exp(torch.linspace(math.log(0.1), math.log(top), count, device=gsd.device))
+    angles = torch.log2(gsd)[..., None] * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class ResBlock(nn.Module):
+    """Two 3x3 convolutions around a scale and shift that depend on the row's gsd embedding."""
+
+    def __init__(self, c_in: int, c_out: int, embed: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.film = nn.Linear(embed, 2 * c_out)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        for p in (*self.conv2.parameters(), *self.film.parameters()):
+            nn.init.zeros_(p)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        h = self.conv1(F.silu(rms_norm(x)))
+        scale, shift = self.film(e).transpose(1, 2)[..., None].chunk(2, 1)  # (B, C, rows, 1)
+        h = self.conv2(F.silu(rms_norm(h) * (1 + scale) + shift))
+        return self.skip(x) + h
+
+
+class CascadeUNet(nn.Module):
+    """Resolution-guided x4 generator: low-resolution image + what is there + gsd + noise -> image."""
+
+    def __init__(self, config: CascadeConfig | None = None) -> None:
+        super().__init__()
+        c = self.config = config or CascadeConfig()
+        pixels = SCALE * SCALE
+        self.cover = nn.Embedding(c.cover_classes, c.cover_embed)
+        self.embed = nn.Sequential(
+            nn.Linear(64, c.embed), nn.SiLU(), nn.Linear(c.embed, c.embed), nn.SiLU()
+        )
+        inputs = 3 + 3 * pixels + pixels + c.cover_embed + c.ground_layers
+        self.stem = nn.Conv2d(inputs, c.widths[0], 3, padding=1)
+        self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
+        self.up, self.grow = nn.ModuleList(), nn.ModuleList()
+        for i, w in enumerate(c.widths):
+            self.down.append(nn.ModuleList([ResBlock(w, w, c.embed) for _ in range(c.depth)]))
+            if i + 1 < len(c.widths):
+                self.shrink.append(nn.Conv2d(w, c.widths[i + 1], 2, stride=2))
+        for i in reversed(range(len(c.widths) - 1)):
+            w = c.widths[i]
+            self.grow.append(nn.Conv2d(c.widths[i + 1], w, 1))
+            self.up.append(
+                nn.ModuleList(
+                    [ResBlock(2 * w if k == 0 else w, w, c.embed) for k in range(c.depth)]
+                )
+            )
+        self.head = nn.Conv2d(c.widths[0], 3 * pixels, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, lr: Tensor, cover: Tensor, ground: Tensor, gsd: Tensor, noise: Tensor) -> Tensor:
+        """Generate the level below `lr`.
+
+        Args:
+            lr: (B, 3, h, w) float in [-1, 1]; h and w multiples of `config.period // 4`.
+            cover: (B, h, w) integer land cover per cell, IGBP 0..16 or 18 for unknown.
+            ground: (B, ground_layers, h, w) float 0 or 1, see `terraloom.data.ground.LAYERS`.
+            gsd: (B, h) ground sampling distance of the *output*, metres per pixel, per row of cells.
+            noise: (B, 1, 4h, 4w) standard normal.
+
+        Returns:
+            (B, 3, 4h, 4w) float32, about [-1, 1]; its 4 x 4 means equal `lr` to rounding.
+        """
+        smooth = bicubic4(lr)
+        x = torch.cat(
+            [
+                lr,
+                F.pixel_unshuffle(smooth - nearest4(lr), SCALE) * 4,
+                F.pixel_unshuffle(noise, SCALE),
+                self.cover(cover.long()).permute(0, 3, 1, 2),
+                ground,
+            ],
+            1,
+        )
+        rows = [self.embed(gsd_features(gsd))]  # (B, rows, embed), one entry per resolution
+        for _ in self.shrink:
+            rows.append(F.avg_pool1d(rows[-1].transpose(1, 2), 2).transpose(1, 2))
+        h = self.stem(x.contiguous(memory_format=torch.channels_last))
+        skips = []
+        for i, blocks in enumerate(self.down):
+            for block in blocks:
+                h = block(h, rows[i])
+            if i < len(self.shrink):
+                skips.append(h)
+                h = self.shrink[i](h)
+        for i, (grow, blocks) in enumerate(zip(self.grow, self.up, strict=True)):
+            h = F.interpolate(grow(h), scale_factor=2, mode="nearest")
+            h = torch.cat([h, skips.pop()], 1)
+            for block in blocks:
+                h = block(h, rows[-2 - i])
+        detail = F.pixel_shuffle(self.head(F.silu(rms_norm(h))).float(), SCALE)
+        return consistent(smooth + detail, lr)

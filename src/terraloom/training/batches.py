@@ -1,0 +1,214 @@
+"""Crops, degradations and chains: what one training step of the cascade sees.
+
+Everything is drawn from the generator passed in, so a step is a pure function of (pack, seed, step number).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terraloom.errors import InvalidInput
+from terraloom.models.cascade import SCALE, bicubic4, reduce4
+from terraloom.training.packed import Pack, Sample
+
+UNKNOWN_COVER = 18
+GROUND_LAYERS = 6
+FINEST_MASKED_GSD = 20.0  # metres; finer targets get no mask, as in World
+GROUPS = np.array([0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 5, 7, 8, 9, 9])  # IGBP -> coarse class
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set read at a reduction: `reduce` pixels of the set make one training pixel."""
+
+    set: str
+    reduce: int
+    weight: float
+    levels: int = 0  # chains: how many levels are generated from it
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with what is known of them."""
+
+    hr: Tensor  # (B, 3, n, n) in [-1, 1]
+    cover: Tensor  # (B, n / 4, n / 4) int64
+    ground: Tensor  # (B, 6, n / 4, n / 4) float
+    gsd: Tensor  # (B,) metres per pixel of hr
+
+    def to(self, device: torch.device) -> Batch:
+        """Moved to a device."""
+        return Batch(*(t.to(device) for t in (self.hr, self.cover, self.ground, self.gsd)))
+
+    @property
+    def rows(self) -> Tensor:
+        """(B, n / 4) gsd per row of cells, as the network takes it."""
+        return self.gsd[:, None].expand(-1, self.cover.shape[1])
+
+
+class Batches:
+    """Draws batches from a pack."""
+
+    def __init__(self, pack: Pack, data: dict[str, Any]) -> None:
+        self.pack = pack
+        self.sources = _sources(data["sources"], pack)
+        self.small = _sources(data["small_sources"], pack)
+        self.chains = _sources(data["chains"], pack)
+        self.unknown = float(data["unknown_cover"])
+        self._pool: dict[tuple[int, int], list[tuple[Sample, int]]] = defaultdict(list)
+        for source in self.sources + self.small:
+            for sample in pack.sets[source.set]:
+                key = _level(sample.gsd * source.reduce), _group(sample)
+                self._pool[key].append((sample, source.reduce))
+
+    def paired(self, rng: np.random.Generator, count: int, size: int, small: bool) -> Batch:
+        """Random crops over all levels, colours jittered."""
+        sources = self.small if small else self.sources
+        weights = np.array([s.weight for s in sources])
+        crops = []
+        for k in rng.choice(len(sources), count, p=weights / weights.sum()):
+            samples = self.pack.sets[sources[k].set]
+            crops.append(self._crop(samples[rng.integers(len(samples))], size, sources[k].reduce, rng))
+        batch = _stack(crops)
+        return replace(batch, hr=_jitter(batch.hr, rng))
+
+    def chain(self, rng: np.random.Generator, count: int, sides: dict[int, int]) -> tuple[Batch, int]:
+        """Real images to start chains from (hr is the first low-resolution image), and their depth.
+
+        `sides` gives the side of the first low-resolution image for each depth.
+        """
+        weights = np.array([s.weight for s in self.chains])
+        source = self.chains[rng.choice(len(weights), p=weights / weights.sum())]
+        samples = self.pack.sets[source.set]
+        picked = [samples[rng.integers(len(samples))] for _ in range(count)]
+        side = sides[source.levels]
+        return _stack([self._crop(s, side, source.reduce, rng) for s in picked]), source.levels
+
+    def like(self, rng: np.random.Generator, cover: Tensor, gsd: Tensor, size: int) -> Batch | None:
+        """Real crops of about the given gsd with the same coarse land cover, None if the level has none."""
+        crops = []
+        for classes, metres in zip(cover, gsd, strict=True):
+            level = _level(float(metres))
+            group = int(np.bincount(GROUPS[classes.numpy().ravel()]).argmax())
+            pool = self._pool.get((level, group)) or [
+                entry for (at, _), entries in self._pool.items() if at == level for entry in entries
+            ]
+            pool = [(s, r) for s, r in pool if min(s.rgb.shape[:2]) >= size * r]
+            if not pool:
+                return None
+            sample, factor = pool[rng.integers(len(pool))]
+            crops.append(self._crop(sample, size, factor, rng))
+        return _stack(crops)
+
+    def _crop(self, sample: Sample, size: int, factor: int, rng: np.random.Generator) -> list[Any]:
+        """One crop of size x size training pixels, turned and mirrored at random."""
+        side, cells = size * factor, size // SCALE
+        step = SCALE * factor
+        y, x = (step * int(rng.integers((n - side) // step + 1)) for n in sample.rgb.shape[:2])
+        rgb = sample.rgb[y : y + side, x : x + side].astype(np.float32)
+        rgb = rgb.reshape(size, factor, size, factor, 3).mean((1, 3))
+        part = np.s_[y // SCALE : (y + side) // SCALE : factor, x // SCALE : (x + side) // SCALE : factor]
+        cover, mask = sample.cover[part], sample.mask[part]
+        turn, mirror = int(rng.integers(4)), rng.random() < 0.5
+        rgb, cover, mask = (np.rot90(a, turn) for a in (rgb, cover, mask))
+        if mirror:
+            rgb, cover, mask = rgb[:, ::-1], cover[:, ::-1], mask[:, ::-1]
+        if rng.random() < self.unknown:
+            cover = np.full((cells, cells), UNKNOWN_COVER)
+        gsd = sample.gsd * factor
+        if gsd < FINEST_MASKED_GSD or rng.random() < self.unknown:
+            mask = np.zeros_like(mask)
+        bits = np.arange(GROUND_LAYERS)[:, None, None]
+        return [
+            rgb.transpose(2, 0, 1) / 127.5 - 1,
+            cover.astype(np.int64),
+            (mask[None] >> bits & 1).astype(np.float32),
+            np.float32(gsd),
+        ]
+
+
+def _stack(crops: list[list[Any]]) -> Batch:
+    return Batch(*(torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in zip(*crops, strict=True)))
+
+
+def _sources(rows: list[list[Any]], pack: Pack) -> list[Source]:
+    sources = [Source(*row) for row in rows]
+    if missing := {s.set for s in sources} - set(pack.sets):
+        raise InvalidInput(f"the recipe asks for sets {sorted(missing)}; the pack holds {sorted(pack.sets)}")
+    return sources
+
+
+def _level(gsd: float) -> int:
+    """Steps of x4 above 0.6 m: 0 for zoom 18, 5 for zoom 8."""
+    return round(math.log2(gsd / 0.6) / 2)
+
+
+def _group(sample: Sample) -> int:
+    return int(np.bincount(GROUPS[np.minimum(sample.cover, UNKNOWN_COVER).ravel()]).argmax())
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Tensor:
+    return torch.from_numpy(rng.uniform(low, high, shape).astype(np.float32))
+
+
+def _jitter(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Saturation, contrast, channel gain and brightness of half of the images, alike in input and target."""
+    n = x.shape[0]
+    grey, mean = x.mean(1, keepdim=True), x.mean((2, 3), keepdim=True)
+    y = grey + (x - grey) * _uniform(rng, 0.7, 1.25, n, 1, 1, 1)
+    y = (y - mean) * _uniform(rng, 0.6, 1.35, n, 1, 1, 1) + mean
+    y = y * _uniform(rng, 0.92, 1.08, n, 3, 1, 1) + _uniform(rng, -0.15, 0.15, n, 1, 1, 1)
+    chosen = _uniform(rng, 0, 1, n, 1, 1, 1) < 0.5
+    return torch.where(chosen, y, x).clamp(-1, 1)
+
+
+def quantise(x: Tensor) -> Tensor:
+    """To the 256 levels of uint8 and back: parents are snapped before children read them."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
+def degrade(lr: Tensor, rng: np.random.Generator) -> Tensor:
+    """Blur and noise of random strength on half of the images each, then rounding (Real-ESRGAN's idea, small)."""
+    n, c, h, w = lr.shape
+    sigma = _uniform(rng, 0, 0.7, n) * (_uniform(rng, 0, 1, n) < 0.5) + 1e-3
+    taps = torch.exp(-torch.arange(-2.0, 3.0) ** 2 / (2 * sigma[:, None] ** 2))
+    kernel = (taps / taps.sum(1, keepdim=True)).repeat_interleave(c, 0)
+    x = F.pad(lr, (2, 2, 2, 2), mode="reflect").reshape(1, n * c, h + 4, w + 4)
+    x = F.conv2d(x, kernel[:, None, :, None], groups=n * c)
+    x = F.conv2d(x, kernel[:, None, None, :], groups=n * c).reshape(n, c, h, w)
+    strength = _uniform(rng, 0, 0.02, n, 1, 1, 1) * (_uniform(rng, 0, 1, n, 1, 1, 1) < 0.5)
+    grain = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
+    return quantise(x + strength * grain)
+
+
+def degraded_pair(hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(low resolution, target): the target is moved so that it stays consistent with the degraded input."""
+    clean = reduce4(hr)
+    lr = degrade(clean, rng)
+    return lr, hr + bicubic4(lr - clean)
+
+
+def flattened(hr: Tensor, lr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(nearly constant low resolution, the real detail on it): a place whose parent shows nothing."""
+    n = hr.shape[0]
+    keep = _uniform(rng, 0, 0.12, n, 1, 1, 1)
+    mean = lr.mean((2, 3), keepdim=True)
+    flat = quantise(mean + keep * (lr - mean))
+    return flat, hr + bicubic4(flat - lr)
+
+
+def crop_at(x: Tensor, y0: int, x0: int, side: int) -> Tensor:
+    """Square part of the last two dimensions."""
+    return x[..., y0 : y0 + side, x0 : x0 + side].contiguous()
+
+
+Floats = npt.NDArray[np.float32]

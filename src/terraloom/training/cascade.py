@@ -1,0 +1,234 @@
+"""Training the cascade: one step, hard consistency, projected critics, and the network's own outputs as inputs.
+
+Four kinds of steps, chosen at random by the recipe's shares:
+    paired, small   real image and its degraded reduction; distances, band power and critics
+    chain           a real image of another level or sensor is carried down one to three levels by the network itself;
+                    only the last step learns, judged by critics and band power against real images of that gsd and
+                    land cover. This is what happens at run time, and where a chain must not fade or run away.
+    flat            a nearly constant input with its land cover told: an even grey that is a city must become one
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, reduce4
+from terraloom.models.critic import Critic, Features
+from terraloom.training.batches import (
+    Batch,
+    Batches,
+    crop_at,
+    degraded_pair,
+    flattened,
+    quantise,
+)
+from terraloom.training.packed import Pack
+
+BANDS = ((0.03, 0.125), (0.125, 0.25), (0.25, 0.5))  # cycles per pixel
+CHAIN_SIDES = {1: 32, 2: 16, 3: 12}  # first low-resolution side by depth; later ones are cut as below
+CUTS = {16: 32, 12: 20, 20: 32}  # side of a low-resolution image -> side cut from its output
+
+
+def band_power(x: Tensor) -> Tensor:
+    """Power of the grey image in three radial bands, (B, 3, n, n) -> (B, 3)."""
+    n = x.shape[-1]
+    grey = x.float().mean(1)
+    power = torch.fft.rfft2(grey - grey.mean((1, 2), keepdim=True)).abs() ** 2 / n**4
+    fy = torch.fft.fftfreq(n, device=x.device)[:, None]
+    fx = torch.fft.rfftfreq(n, device=x.device)[None]
+    r = (fy**2 + fx**2).sqrt()
+    return torch.stack([(power * ((r >= a) & (r < b))).sum((1, 2)) for a, b in BANDS], 1) + 1e-7
+
+
+class CascadeTask:
+    """What the loop trains: generator, its running average, critic."""
+
+    def __init__(self, recipe: dict[str, Any], pack: Pack, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self.losses, self.data = recipe["losses"], recipe["data"]
+        model = CascadeUNet(CascadeConfig(**recipe["model"]))
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self.critic = Critic(model.config.cover_classes).to(device)
+        self.features = Features().to(device, memory_format=torch.channels_last)
+        self.modules: dict[str, nn.Module] = {
+            "model": self.model,
+            "ema": self.ema,
+            "critic": self.critic,
+        }
+        o = recipe["optimizer"]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "model": torch.optim.Adam(self.model.parameters(), o["lr"], betas=(0.5, 0.99)),
+            "critic": torch.optim.Adam(self.critic.parameters(), o["critic_lr"], betas=(0.0, 0.99)),
+        }
+        self.batches = Batches(pack, self.data)
+
+    def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
+        """One update of generator and critic; returns the losses and "images"."""
+        shares = self.recipe["schedule"]["shares"]
+        kind = str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
+        if kind == "chain":
+            fake, lr, batch = self._chain(rng)
+            if batch is None:
+                kind = "paired"
+        if kind != "chain":
+            batch, lr = self._real(kind, rng)
+            fake = self._generate(self.model, lr, batch, rng)
+        assert batch is not None
+        logs = self._update(kind, fake, lr, batch, sync, step)
+        return {**logs, "images": float(len(lr))}
+
+    def _real(self, kind: str, rng: np.random.Generator) -> tuple[Batch, Tensor]:
+        """A batch of real crops with their low-resolution inputs."""
+        small = kind == "small"
+        size, count = (64, self.data["small_batch"]) if small else (128, self.data["batch"])
+        batch = self.batches.paired(rng, count, size, small)
+        lr, hr = degraded_pair(batch.hr, rng)
+        if kind == "flat":
+            lr, hr = flattened(hr, lr, rng)
+        batch = Batch(hr, batch.cover, batch.ground, batch.gsd).to(self.device)
+        return batch, lr.to(self.device)
+
+    def _chain(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Batch | None]:
+        """Own outputs: (generated image, its input, real images to be judged against)."""
+        start, levels = self.batches.chain(rng, self.data["batch"], CHAIN_SIDES)
+        lr, cover, ground = quantise(start.hr), start.cover, start.ground
+        cover = cover.repeat_interleave(4, 1).repeat_interleave(4, 2)
+        ground = ground.repeat_interleave(4, 2).repeat_interleave(4, 3)
+        gsd = start.gsd
+        for left in range(levels, 0, -1):
+            gsd = gsd / 4
+            if float(gsd.mean()) < 20:
+                ground = torch.zeros_like(ground)
+            here = Batch(lr, cover, ground, gsd).to(self.device)
+            if left == 1:
+                real = self.batches.like(rng, cover, gsd, 128)
+                if real is None:
+                    return lr, lr, None
+                fake = self._generate(self.model, here.hr, here, rng)
+                return fake, here.hr, self._judged(real.to(self.device), fake, here)
+            with torch.no_grad():
+                out = quantise(self._generate(self.model, here.hr, here, rng)).cpu()
+            side = CUTS[lr.shape[-1]]
+            y0, x0 = (int(v) for v in rng.integers(0, out.shape[-1] - side + 1, 2))
+            lr = crop_at(out, y0, x0, side)
+            rows, cols = ((torch.arange(v, v + side) // 4) for v in (y0, x0))
+            cover = cover[:, rows][:, :, cols]
+            ground = ground[:, :, rows][:, :, :, cols]
+        raise AssertionError("a chain has at least one level")
+
+    def _judged(self, real: Batch, fake: Tensor, here: Batch) -> Batch:
+        """Real images moved to the mean colour of the generated ones, which the parent fixes, not the network."""
+        shift = fake.detach().mean((2, 3), keepdim=True) - real.hr.mean((2, 3), keepdim=True)
+        self._fake_condition = here.cover, here.gsd
+        return Batch((real.hr + shift).clamp(-1, 1), real.cover, real.ground, real.gsd)
+
+    def _generate(self, net: nn.Module, lr: Tensor, batch: Batch, rng: np.random.Generator) -> Tensor:
+        n = lr.shape[-1] * 4
+        noise = torch.from_numpy(rng.standard_normal((len(lr), 1, n, n), dtype=np.float32)).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out: Tensor = net(lr, batch.cover, batch.ground, batch.rows, noise)
+        return out.float()
+
+    def _update(
+        self, kind: str, fake: Tensor, lr: Tensor, batch: Batch, sync: Any, step: int
+    ) -> dict[str, float]:
+        w, cast = self.losses, torch.autocast(self.device.type, torch.bfloat16)
+        hr = batch.hr
+        with cast:
+            seen = [f.float() for f in self.features(fake.contiguous(memory_format=torch.channels_last))]
+            with torch.no_grad():
+                true = [f.float() for f in self.features(hr.contiguous(memory_format=torch.channels_last))]
+        adversarial = step >= self.recipe["schedule"]["warmup_steps"]
+        logs, loss = {}, torch.zeros((), device=self.device)
+        if kind in ("paired", "small"):
+            boost = 1.0 if adversarial else 5.0
+            pixel = (fake - hr).abs().mean()
+            feature = torch.stack([_relative(a, b) for a, b in zip(seen[:4], true[:4], strict=True)]).mean()
+            band = F.smooth_l1_loss(band_power(fake).log(), band_power(hr).log())
+            loss = w["pixel"] * boost * pixel + w["feature"] * feature + w["band"] * band
+            logs = {"pixel": pixel.item(), "feature": feature.item(), "band": band.item()}
+        else:  # nothing to compare pixel by pixel: band power on average over the batch
+            gap = band_power(fake).log().mean(0) - band_power(hr).log().mean(0)
+            loss = w["band"] * F.smooth_l1_loss(gap, torch.zeros_like(gap)) * 2
+            logs = {f"{kind}_band": gap.abs().mean().item()}
+        if adversarial:
+            loss = loss + w["critic"] * self._critic(kind, fake, lr, batch, seen, true, sync, logs)
+        self.optimizers["model"].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        sync(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizers["model"].step()
+        self._average(step)
+        return logs
+
+    def _critic(
+        self, kind: str, fake: Tensor, lr: Tensor, batch: Batch, seen: list[Tensor],
+        true: list[Tensor], sync: Any, logs: dict[str, float],
+    ) -> Tensor:  # fmt: skip
+        """Update the critic (hinge loss), then its opinion of the generated images."""
+        cover, gsd = self._fake_condition if kind == "chain" else (batch.cover, batch.gsd)
+        smooth = bicubic4(lr)
+        smooth_real = bicubic4(reduce4(batch.hr))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            on_real = self.critic(true, batch.hr, smooth_real, batch.cover, batch.gsd)
+            on_fake = self.critic([f.detach() for f in seen], fake.detach(), smooth, cover, gsd)
+        hinge = torch.stack(
+            [
+                F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
+                for r, f in zip(on_real, on_fake, strict=True)
+            ]
+        ).sum()
+        self.optimizers["critic"].zero_grad(set_to_none=True)
+        hinge.backward()  # type: ignore[no-untyped-call]
+        sync(self.critic.parameters())
+        self.optimizers["critic"].step()
+        self.critic.requires_grad_(False)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            opinion = self.critic(seen, fake, smooth, cover, gsd)
+        self.critic.requires_grad_(True)
+        score = torch.stack([o.float().mean() for o in opinion]).mean()
+        logs |= {f"{kind}_hinge": hinge.item() / len(on_real), f"{kind}_score": score.item()}
+        return -score
+
+    def _average(self, step: int) -> None:
+        decay = min(self.recipe["optimizer"]["ema"], (1 + step) / (10 + step))
+        with torch.no_grad():
+            for average, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+                average.lerp_(value, 1 - decay)
+
+    def export(self, folder: Path, training: dict[str, Any]) -> None:
+        """Write the averaged weights as a checkpoint, and the critic beside them."""
+        from safetensors.torch import save_file
+
+        from terraloom.weights import save_model
+
+        save_model(self.ema, folder, extra={"training": training})
+        state = {k: v.contiguous().to(torch.bfloat16) for k, v in self.critic.state_dict().items()}
+        save_file(state, folder / "critic.safetensors")
+
+    def warm_start(self, folder: Path) -> None:
+        """Begin from a checkpoint's weights (and critic, where there is one)."""
+        from safetensors.torch import load_file
+
+        state = load_file(folder / "model.safetensors")
+        for net in (self.model, self.ema):
+            net.load_state_dict({k: v.float() for k, v in state.items()})
+        if (critic := folder / "critic.safetensors").exists():
+            self.critic.load_state_dict({k: v.float() for k, v in load_file(critic).items()})
+
+
+def _relative(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of features relative to each channel's size."""
+    return ((a - b).abs() / (b.abs().mean((0, 2, 3), keepdim=True) + 0.05)).mean()
+
+
+Parameters = Iterable[nn.Parameter]

@@ -1,0 +1,185 @@
+"""The one training loop: a task, a time budget, exact resume.
+
+The loop knows nothing of what is trained. A task offers modules, optimizers and `step`; every step draws its
+randomness from a generator seeded by (seed, step, process), so a resumed run repeats the uninterrupted one bit by bit
+on a CPU. It runs alone, or on several devices under `accelerate launch`, where gradients are averaged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from terraloom.errors import InvalidInput
+from terraloom.training.packed import Pack
+from terraloom.training.recipe import load_recipe
+from terraloom.training.state import load_state, save_state
+
+Sync = Callable[[Iterable[nn.Parameter]], None]
+SAVE_EVERY = 300.0  # seconds
+LOG_EVERY = 60.0
+
+
+class Task(Protocol):
+    """What the loop trains."""
+
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def step(self, step: int, rng: np.random.Generator, sync: Sync) -> dict[str, float]:
+        """One update; `sync` averages gradients over processes. Returns logs, "images" among them."""
+
+    def export(self, folder: Path, training: dict[str, Any]) -> None:
+        """Write a checkpoint that `terraloom.weights` loads."""
+
+    def warm_start(self, folder: Path) -> None:
+        """Begin from a checkpoint's weights."""
+
+
+def make_task(recipe: dict[str, Any], pack: Pack, device: torch.device) -> Task:
+    """The task that a recipe's `kind` names, with weights drawn from the recipe's seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(recipe.get("seed", 0)))
+        if recipe["kind"] == "metaearth":
+            from terraloom.training.metaearth import MetaEarthTask
+
+            return MetaEarthTask(recipe, pack, device)
+        from terraloom.training.cascade import CascadeTask
+
+        return CascadeTask(recipe, pack, device)
+
+
+def run(
+    recipe: Path,
+    pack: Path,
+    out: Path,
+    minutes: float | None = None,
+    steps: int | None = None,
+    resume: bool = True,
+    start: Path | None = None,
+    threads: int | None = None,
+) -> Path:
+    """Train, save and export into `out`.
+
+    Args:
+        recipe: TOML file, see recipes/.
+        pack: training pack made by `terraloom data pack`.
+        out: folder for state, log (log.jsonl) and the exported checkpoint (out/checkpoint).
+        minutes: time budget, counted from the first step; None is no limit.
+        steps: stop when this many steps were made in all; None is no limit.
+        resume: go on from the state in `out` where there is one.
+        start: checkpoint to begin from when there is no state yet.
+        threads: CPU threads; None leaves torch's choice.
+
+    Returns:
+        The folder of the exported checkpoint.
+
+    Raises:
+        InvalidInput: a bad recipe, or neither minutes nor steps given.
+        BadPack: a pack that cannot be read.
+    """
+    if (minutes is None or minutes <= 0) and (steps is None or steps <= 0):
+        raise InvalidInput(f"give a budget above zero: minutes={minutes}, steps={steps}")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # critics' vanishing gradients are denormals, 100 times slower
+    settings = load_recipe(recipe)
+    device, rank, sync, main = _process()
+    task = make_task(settings, Pack.load(pack), device)
+    state, done = out / "state", {"step": 0, "images": 0, "seconds": 0.0}
+    if resume and state.exists():
+        done |= load_state(state, task.modules, task.optimizers)
+    elif start is not None:
+        task.warm_start(start)
+    out.mkdir(parents=True, exist_ok=True)
+    seed = int(settings.get("seed", 0))
+
+    def save() -> None:
+        if main:
+            save_state(state, task.modules, task.optimizers, done)
+            task.export(out / "checkpoint", {"recipe": recipe.stem, **done})
+
+    _steps(task, seed, rank, sync, done, minutes, steps, save, out / "log.jsonl" if main else None)
+    save()
+    return out / "checkpoint"
+
+
+def _steps(
+    task: Task, seed: int, rank: int, sync: Sync, done: dict[str, Any],
+    minutes: float | None, steps: int | None, save: Callable[[], None], log: Path | None,
+) -> None:  # fmt: skip
+    """Step until the budget is spent or SIGTERM comes; save and log in between."""
+    stop = _Stop()
+    begun = saved = logged = time.monotonic()
+    seconds, sums = float(done["seconds"]), defaultdict[str, list[float]](list)
+    while not stop.asked and (steps is None or done["step"] < steps):
+        rng = np.random.default_rng([seed, done["step"], rank])
+        logs = task.step(done["step"], rng, sync)
+        now = time.monotonic()
+        done["step"] += 1
+        done["images"] += int(logs.pop("images"))
+        done["seconds"] = round(seconds + now - begun, 1)
+        for name, value in logs.items():
+            sums[name].append(value)
+        if log and now - logged > LOG_EVERY:
+            _log(log, done, sums, now - begun)
+            logged, sums = now, defaultdict(list)
+        if minutes is not None and now - begun > minutes * 60:
+            break
+        if now - saved > SAVE_EVERY:
+            save()
+            saved = now
+    if log and sums:
+        _log(log, done, sums, time.monotonic() - begun)
+
+
+def _log(path: Path, done: dict[str, Any], sums: dict[str, list[float]], elapsed: float) -> None:
+    """One JSON line to the log and to stderr."""
+    means = {name: round(float(np.mean(values)), 4) for name, values in sums.items()}
+    line = json.dumps({**done, "elapsed": round(elapsed, 1), **means})
+    with path.open("a") as file:
+        file.write(line + "\n")
+    print(line, file=sys.stderr, flush=True)
+
+
+def _process() -> tuple[torch.device, int, Sync, bool]:
+    """(device, rank, gradient averaging, is the first process)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return device, 0, lambda parameters: None, True
+    from accelerate import Accelerator
+
+    accelerator = Accelerator()
+
+    def average(parameters: Iterable[nn.Parameter]) -> None:
+        for p in parameters:
+            if p.grad is not None:
+                mean: Tensor = accelerator.reduce(p.grad, "mean")
+                p.grad.copy_(mean)
+
+    return accelerator.device, accelerator.process_index, average, accelerator.is_main_process
+
+
+class _Stop:
+    """Set by SIGTERM: finish the step, save, leave."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        try:
+            signal.signal(signal.SIGTERM, self._ask)
+        except ValueError:  # not in the main thread: the caller stops by budget
+            pass
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True

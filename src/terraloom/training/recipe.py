@@ -1,0 +1,31 @@
+"""Recipes: TOML files that say what is trained, on what, and how."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from terraloom.errors import InvalidInput
+
+Recipe = dict[str, Any]
+KEYS = {"kind", "seed", "model", "optimizer", "data", "losses", "schedule"}
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        InvalidInput: the file is missing, is not TOML, has an unknown section or no known `kind`.
+    """
+    try:
+        recipe = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise InvalidInput(f"cannot read recipe {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"recipe {path} is not valid TOML: {error}") from error
+    if unknown := set(recipe) - KEYS:
+        raise InvalidInput(f"recipe {path} has unknown keys {sorted(unknown)}; known: {sorted(KEYS)}")
+    if recipe.get("kind") not in ("cascade", "metaearth"):
+        raise InvalidInput(f"recipe {path}: kind is {recipe.get('kind')!r}, must be cascade or metaearth")
+    return recipe
