@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import rasterio.shutil
+from affine import Affine
 from PIL import Image
 from rasterio.windows import Window as RasterWindow
 
@@ -28,7 +29,11 @@ def tiles(data_dir: Path, zoom: int) -> Iterator[tuple[int, int, npt.NDArray[np.
             if row["z"] == zoom:
                 member = tar.extractfile(row["path"])
                 assert member is not None
-                yield row["x"], row["y"], np.asarray(Image.open(io.BytesIO(member.read())).convert("RGB"))
+                yield (
+                    row["x"],
+                    row["y"],
+                    np.asarray(Image.open(io.BytesIO(member.read())).convert("RGB")),
+                )
 
 
 def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 80) -> None:
@@ -48,7 +53,7 @@ def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 80)
         compress="deflate",
         photometric="rgb",
         crs="EPSG:3857",
-        transform=rasterio.transform.from_origin(-MERCATOR_EDGE, MERCATOR_EDGE, step, step),
+        transform=Affine(step, 0, -MERCATOR_EDGE, 0, -step, MERCATOR_EDGE),
     ) as dst:
         for x, y, rgb in tiles(data_dir, BASE_LEVEL):
             window = RasterWindow(x * TILE, y * TILE, TILE, TILE)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import rasterio.features
+from affine import Affine
 from rasterio.windows import Window as RasterWindow
 
 from terraloom.errors import InvalidInput
@@ -31,6 +32,7 @@ MASK_LEVEL = 8  # the zoom whose pixels the Natural Earth mask has
 FINEST_MASKED_LEVEL = 12  # finer output levels get no mask: 1 : 10 million maps know nothing there
 ASSETS = Path(__file__).parent.parent / "assets"
 MERCATOR_EDGE = 20037508.342789244
+COVER_GRID = Affine(0.05, 0, -180, 0, -0.05, 90)
 
 SOURCES = {
     "land": ("10m_land", "10m_minor_islands"),
@@ -82,7 +84,8 @@ class Ground:
         lon, lat = lon + _wave(lon, lat, 0), lat + _wave(lon, lat, 1)
         row = np.clip(((90 - lat) * rows / 180).astype(np.int64), 0, rows - 1)
         col = ((lon + 180) * cols / 360).astype(np.int64) % cols
-        return self._cover[row, col]
+        classes: Bytes = self._cover[row, col]
+        return classes
 
     def mask_at(self, lon: Floats, lat: Floats) -> Bytes:
         """Natural Earth bit mask at positions in degrees, (h, w) grids of a small area."""
@@ -90,7 +93,8 @@ class Ground:
         x = np.floor((lon + 180) / 360 * size).astype(np.int64)
         y = np.floor((1 - np.arcsinh(np.tan(np.radians(lat))) / np.pi) / 2 * size).astype(np.int64)
         box = self._read_mask(x.min(), y.min(), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1)
-        return box[y - y.min(), x - x.min()]
+        bits: Bytes = box[y - y.min(), x - x.min()]
+        return bits
 
     def _mask_of(self, window: Window) -> Bytes:
         """Bit mask of a window: finer levels repeat the mask's pixels, coarser ones join them by OR."""
@@ -161,9 +165,8 @@ def _read_cover(path: Path) -> Bytes:
         with rasterio.open(path) as src:
             if src.crs is None:
                 raise InvalidInput(f"land cover {path} has no CRS; give it one (gdal_edit -a_srs)")
-            grid = rasterio.transform.from_origin(-180, 90, 0.05, 0.05)
             with WarpedVRT(
-                src, crs="EPSG:4326", transform=grid, width=7200, height=3600, nodata=255
+                src, crs="EPSG:4326", transform=COVER_GRID, width=7200, height=3600, nodata=255
             ) as vrt:
                 classes: Bytes = vrt.read(1)
     except rasterio.errors.RasterioIOError as error:
@@ -181,14 +184,16 @@ def build(data_dir: Path, out_dir: Path = ASSETS) -> None:
     aux = Path(data_dir) / "aux"
     with rasterio.open(aux / "mcd12c1_2019_igbp.tif") as src:
         cover = src.read(1)
-    profile = dict(driver="GTiff", dtype="uint8", count=1, tiled=True, compress="zstd", zstd_level=9)
+    profile = dict(
+        driver="GTiff", dtype="uint8", count=1, tiled=True, compress="zstd", zstd_level=9
+    )
     with rasterio.open(
         out_dir / "landcover.tif",
         "w",
         width=7200,
         height=3600,
         crs="EPSG:4326",
-        transform=rasterio.transform.from_origin(-180, 90, 0.05, 0.05),
+        transform=COVER_GRID,
         **profile,
     ) as dst:
         dst.write(cover, 1)
@@ -201,7 +206,7 @@ def build(data_dir: Path, out_dir: Path = ASSETS) -> None:
         width=size,
         height=size,
         crs="EPSG:3857",
-        transform=rasterio.transform.from_origin(-MERCATOR_EDGE, MERCATOR_EDGE, step, step),
+        transform=Affine(step, 0, -MERCATOR_EDGE, 0, -step, MERCATOR_EDGE),
         blockxsize=512,
         blockysize=512,
         **profile,
@@ -209,7 +214,9 @@ def build(data_dir: Path, out_dir: Path = ASSETS) -> None:
         strip = 4096
         for y in range(0, size, strip):
             window = RasterWindow(0, y, size, strip)
-            dst.write(_rasterize(shapes, dst.window_transform(window), strip, size), 1, window=window)
+            dst.write(
+                _rasterize(shapes, dst.window_transform(window), strip, size), 1, window=window
+            )
 
 
 def _rasterize(shapes: dict[str, Any], transform: Any, height: int, width: int) -> Bytes:

@@ -36,6 +36,7 @@ Bytes = npt.NDArray[np.uint8]
 Row = dict[str, Any]
 VERSION = 1
 MIN_STD = 3.0  # flatter images teach nothing; a tenth of them is kept
+MAX_CLOUD = 0.03  # the planet is cloudless
 IGBP = {
     "water": 0, "forest": 5, "shrubland": 7, "savanna": 9, "grassland": 10, "wetland": 11,
     "cropland": 12, "urban": 13, "snow and ice": 15, "desert": 16, "mountain": 16,
@@ -193,6 +194,8 @@ def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Item]]:
 def _landsat(data_dir: Path, ground: Ground) -> Iterator[Item]:
     tiles: dict[tuple[str, int, int], tuple[Row, Bytes]] = {}
     for row, raw in _rows(data_dir, "landsat"):
+        if row["cloud"] > MAX_CLOUD:
+            continue
         date = row["path"].rsplit("/", 1)[0]
         rgb = palette.curve(date)(raw)
         tiles[date, row["x"], row["y"]] = row, rgb
@@ -224,7 +227,9 @@ def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Item]]:
     def read(data_dir: Path, ground: Ground) -> Iterator[Item]:
         for row, raw in _rows(data_dir, name):
             rgb = palette.curve(name)(_whole_cells(raw))
-            cover, mask = _label_ground("urban" if "city" in str(row.get("label")) else row.get("label"), rgb)
+            cover, mask = _label_ground(
+                "urban" if "city" in str(row.get("label")) else row.get("label"), rgb
+            )
             place = f"{name}/{row.get('series') or row['path']}"
             if name == "ucmerced" and int(Path(row["path"]).stem[-2:]) >= 70:
                 place = _validation_place(place)
@@ -251,7 +256,10 @@ def _naip(data_dir: Path, ground: Ground) -> Iterator[Item]:
 def _sentinel2_scene(data_dir: Path, ground: Ground) -> Iterator[Item]:
     """RGB of the Virginia coast scene; its right third is kept for super-resolution tests."""
     bands = []
-    with tarfile.open(data_dir / "sentinel2_multispectral.tar") as tar, tempfile.TemporaryDirectory() as tmp:
+    with (
+        tarfile.open(data_dir / "sentinel2_multispectral.tar") as tar,
+        tempfile.TemporaryDirectory() as tmp,
+    ):
         for name in ("B04", "B03", "B02"):
             tar.extract(f"s2/{name}.tif", tmp, filter="data")
             with rasterio.open(Path(tmp) / "s2" / f"{name}.tif") as src:

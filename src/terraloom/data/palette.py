@@ -30,9 +30,9 @@ class Curve:
 
     def __call__(self, rgb: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         """Apply to (..., 3) values in 0..255 (integer or float)."""
-        black, white = np.float32(self.black), np.float32(self.white)
+        black, white, gamma = (np.array(v, np.float32) for v in (self.black, self.white, self.gamma))
         unit = np.clip((rgb.astype(np.float32) - black) / (white - black), 0, 1)
-        return np.asarray(np.round(255 * unit ** np.float32(self.gamma)), np.uint8)
+        return np.asarray(np.round(255 * unit**gamma), np.uint8)
 
 
 CURVES: dict[str, Curve] = {
@@ -66,6 +66,6 @@ def bluemarble(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """
     raw = rgb.astype(np.float32)
     sea = np.clip((raw[..., 2:] - raw[..., :1] - 25) / 60, 0, 1)
-    water = raw * np.float32((0.80, 0.72, 0.56))
+    water = raw * np.array((0.80, 0.72, 0.56), np.float32)
     land = CURVES["bluemarble"](rgb)
     return np.asarray(np.round(land + sea * (water - land)), np.uint8)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ class CascadeConfig:
     @property
     def period(self) -> int:
         """Alignment lattice in output pixels: block origins and sides are multiples of it."""
-        return SCALE * 2 ** (len(self.widths) - 1)
+        return int(SCALE * 2 ** (len(self.widths) - 1))
 
     @property
     def halo(self) -> int:
@@ -50,14 +51,17 @@ class CascadeConfig:
         """
         last = len(self.widths) - 1
         need = 1 + 2 * self.depth  # head and decoder blocks at the finest resolution
-        for level in range(1, last + 1):
-            need = math.ceil(need / 2) + 2 * self.depth  # decoder blocks; at the bottom: its only blocks
+        for _ in range(last):
+            need = (
+                math.ceil(need / 2) + 2 * self.depth
+            )  # decoder blocks; at the bottom: its only blocks
         for _ in range(last):
             need = 2 * need + 2 * self.depth  # encoder blocks one resolution finer
         cells = need + 1  # stem
         return math.ceil(SCALE * cells / self.period) * self.period
 
     def to_json(self) -> dict[str, object]:
+        """The fields as JSON holds them."""
         return asdict(self)
 
 
@@ -109,10 +113,11 @@ class ResBlock(nn.Module):
             nn.init.zeros_(p)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """(B, c_in, h, w) and (B, h, embed) -> (B, c_out, h, w)."""
         h = self.conv1(F.silu(rms_norm(x)))
         scale, shift = self.film(e).transpose(1, 2)[..., None].chunk(2, 1)  # (B, C, rows, 1)
         h = self.conv2(F.silu(rms_norm(h) * (1 + scale) + shift))
-        return self.skip(x) + h
+        return cast(Tensor, self.skip(x) + h)
 
 
 class CascadeUNet(nn.Module):
@@ -144,9 +149,11 @@ class CascadeUNet(nn.Module):
             )
         self.head = nn.Conv2d(c.widths[0], 3 * pixels, 3, padding=1)
         nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(cast(Tensor, self.head.bias))
 
-    def forward(self, lr: Tensor, cover: Tensor, ground: Tensor, gsd: Tensor, noise: Tensor) -> Tensor:
+    def forward(
+        self, lr: Tensor, cover: Tensor, ground: Tensor, gsd: Tensor, noise: Tensor
+    ) -> Tensor:
         """Generate the level below `lr`.
 
         Args:
@@ -176,7 +183,7 @@ class CascadeUNet(nn.Module):
         h = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips = []
         for i, blocks in enumerate(self.down):
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 h = block(h, rows[i])
             if i < len(self.shrink):
                 skips.append(h)
@@ -184,7 +191,7 @@ class CascadeUNet(nn.Module):
         for i, (grow, blocks) in enumerate(zip(self.grow, self.up, strict=True)):
             h = F.interpolate(grow(h), scale_factor=2, mode="nearest")
             h = torch.cat([h, skips.pop()], 1)
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 h = block(h, rows[-2 - i])
         detail = F.pixel_shuffle(self.head(F.silu(rms_norm(h))).float(), SCALE)
         return consistent(smooth + detail, lr)

@@ -65,7 +65,9 @@ class Head(nn.Module):
         """(B, C, h, w), (B, condition) -> (B, 1, h, w)."""
         h = F.leaky_relu(self.squeeze(x), 0.2)
         h = h + F.leaky_relu(self.mix(h), 0.2)
-        return cast(Tensor, self.score(h) + (h * self.project(c)[:, :, None, None]).mean(1, keepdim=True))
+        return cast(
+            Tensor, self.score(h) + (h * self.project(c)[:, :, None, None]).mean(1, keepdim=True)
+        )
 
 
 class DetailHead(nn.Module):
@@ -88,7 +90,9 @@ class DetailHead(nn.Module):
         h = F.pixel_unshuffle(torch.cat([(image - smooth) * 3, smooth], 1), 2)
         for layer in self.layers:
             h = F.leaky_relu(layer(h), 0.2)
-        return cast(Tensor, self.score(h) + (h * self.project(c)[:, :, None, None]).mean(1, keepdim=True))
+        return cast(
+            Tensor, self.score(h) + (h * self.project(c)[:, :, None, None]).mean(1, keepdim=True)
+        )
 
 
 class Critic(nn.Module):

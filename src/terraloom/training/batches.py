@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,11 +48,6 @@ class Batch:
         """Moved to a device."""
         return Batch(*(t.to(device) for t in (self.hr, self.cover, self.ground, self.gsd)))
 
-    @property
-    def rows(self) -> Tensor:
-        """(B, n / 4) gsd per row of cells, as the network takes it."""
-        return self.gsd[:, None].expand(-1, self.cover.shape[1])
-
 
 class Batches:
     """Draws batches from a pack."""
@@ -76,21 +70,25 @@ class Batches:
         weights = np.array([s.weight for s in sources])
         crops = []
         for k in rng.choice(len(sources), count, p=weights / weights.sum()):
-            samples = self.pack.sets[sources[k].set]
-            crops.append(self._crop(samples[rng.integers(len(samples))], size, sources[k].reduce, rng))
+            samples = self._large_enough(sources[k], size)
+            crops.append(
+                self._crop(samples[rng.integers(len(samples))], size, sources[k].reduce, rng)
+            )
         batch = _stack(crops)
         return replace(batch, hr=_jitter(batch.hr, rng))
 
-    def chain(self, rng: np.random.Generator, count: int, sides: dict[int, int]) -> tuple[Batch, int]:
+    def chain(
+        self, rng: np.random.Generator, count: int, sides: dict[int, int]
+    ) -> tuple[Batch, int]:
         """Real images to start chains from (hr is the first low-resolution image), and their depth.
 
         `sides` gives the side of the first low-resolution image for each depth.
         """
         weights = np.array([s.weight for s in self.chains])
         source = self.chains[rng.choice(len(weights), p=weights / weights.sum())]
-        samples = self.pack.sets[source.set]
-        picked = [samples[rng.integers(len(samples))] for _ in range(count)]
         side = sides[source.levels]
+        samples = self._large_enough(source, side)
+        picked = [samples[rng.integers(len(samples))] for _ in range(count)]
         return _stack([self._crop(s, side, source.reduce, rng) for s in picked]), source.levels
 
     def like(self, rng: np.random.Generator, cover: Tensor, gsd: Tensor, size: int) -> Batch | None:
@@ -109,14 +107,26 @@ class Batches:
             crops.append(self._crop(sample, size, factor, rng))
         return _stack(crops)
 
+    def _large_enough(self, source: Source, size: int) -> list[Sample]:
+        """Samples of a source that hold a crop of `size` training pixels."""
+        side = size * source.reduce
+        samples = [s for s in self.pack.sets[source.set] if min(s.rgb.shape[:2]) >= side]
+        if not samples:
+            raise InvalidInput(
+                f"no image of {source.set} is {side} px wide; lower its reduction ({source.reduce})"
+            )
+        return samples
+
     def _crop(self, sample: Sample, size: int, factor: int, rng: np.random.Generator) -> list[Any]:
         """One crop of size x size training pixels, turned and mirrored at random."""
         side, cells = size * factor, size // SCALE
         step = SCALE * factor
         y, x = (step * int(rng.integers((n - side) // step + 1)) for n in sample.rgb.shape[:2])
-        rgb = sample.rgb[y : y + side, x : x + side].astype(np.float32)
-        rgb = rgb.reshape(size, factor, size, factor, 3).mean((1, 3))
-        part = np.s_[y // SCALE : (y + side) // SCALE : factor, x // SCALE : (x + side) // SCALE : factor]
+        raw = sample.rgb[y : y + side, x : x + side].astype(np.float32)
+        rgb = raw.reshape(size, factor, size, factor, 3).mean((1, 3))
+        part = np.s_[
+            y // SCALE : (y + side) // SCALE : factor, x // SCALE : (x + side) // SCALE : factor
+        ]
         cover, mask = sample.cover[part], sample.mask[part]
         turn, mirror = int(rng.integers(4)), rng.random() < 0.5
         rgb, cover, mask = (np.rot90(a, turn) for a in (rgb, cover, mask))
@@ -137,13 +147,20 @@ class Batches:
 
 
 def _stack(crops: list[list[Any]]) -> Batch:
-    return Batch(*(torch.from_numpy(np.ascontiguousarray(np.stack(part))) for part in zip(*crops, strict=True)))
+    return Batch(
+        *(
+            torch.from_numpy(np.ascontiguousarray(np.stack(part)))
+            for part in zip(*crops, strict=True)
+        )
+    )
 
 
 def _sources(rows: list[list[Any]], pack: Pack) -> list[Source]:
     sources = [Source(*row) for row in rows]
     if missing := {s.set for s in sources} - set(pack.sets):
-        raise InvalidInput(f"the recipe asks for sets {sorted(missing)}; the pack holds {sorted(pack.sets)}")
+        raise InvalidInput(
+            f"the recipe asks for sets {sorted(missing)}; the pack holds {sorted(pack.sets)}"
+        )
     return sources
 
 
@@ -180,7 +197,7 @@ def degrade(lr: Tensor, rng: np.random.Generator) -> Tensor:
     """Blur and noise of random strength on half of the images each, then rounding (Real-ESRGAN's idea, small)."""
     n, c, h, w = lr.shape
     sigma = _uniform(rng, 0, 0.7, n) * (_uniform(rng, 0, 1, n) < 0.5) + 1e-3
-    taps = torch.exp(-torch.arange(-2.0, 3.0) ** 2 / (2 * sigma[:, None] ** 2))
+    taps = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / (2 * sigma[:, None] ** 2))
     kernel = (taps / taps.sum(1, keepdim=True)).repeat_interleave(c, 0)
     x = F.pad(lr, (2, 2, 2, 2), mode="reflect").reshape(1, n * c, h + 4, w + 4)
     x = F.conv2d(x, kernel[:, None, :, None], groups=n * c)
@@ -209,6 +226,3 @@ def flattened(hr: Tensor, lr: Tensor, rng: np.random.Generator) -> tuple[Tensor,
 def crop_at(x: Tensor, y0: int, x0: int, side: int) -> Tensor:
     """Square part of the last two dimensions."""
     return x[..., y0 : y0 + side, x0 : x0 + side].contiguous()
-
-
-Floats = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ Four kinds of steps, chosen at random by the recipe's shares:
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, reduce4
 from terraloom.models.critic import Critic, Features
 from terraloom.training.batches import (
+    FINEST_MASKED_GSD,
     Batch,
     Batches,
     crop_at,
@@ -33,7 +34,11 @@ from terraloom.training.batches import (
 from terraloom.training.packed import Pack
 
 BANDS = ((0.03, 0.125), (0.125, 0.25), (0.25, 0.5))  # cycles per pixel
-CHAIN_SIDES = {1: 32, 2: 16, 3: 12}  # first low-resolution side by depth; later ones are cut as below
+CHAIN_SIDES = {
+    1: 32,
+    2: 16,
+    3: 12,
+}  # first low-resolution side by depth; later ones are cut as below
 CUTS = {16: 32, 12: 20, 20: 32}  # side of a low-resolution image -> side cut from its output
 
 
@@ -55,10 +60,10 @@ class CascadeTask:
         self.recipe, self.device = recipe, device
         self.losses, self.data = recipe["losses"], recipe["data"]
         model = CascadeUNet(CascadeConfig(**recipe["model"]))
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.critic = Critic(model.config.cover_classes).to(device)
-        self.features = Features().to(device, memory_format=torch.channels_last)
+        self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self.modules: dict[str, nn.Module] = {
             "model": self.model,
             "ema": self.ema,
@@ -74,85 +79,95 @@ class CascadeTask:
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update of generator and critic; returns the losses and "images"."""
         shares = self.recipe["schedule"]["shares"]
-        kind = str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
-        if kind == "chain":
-            fake, lr, batch = self._chain(rng)
-            if batch is None:
-                kind = "paired"
-        if kind != "chain":
-            batch, lr = self._real(kind, rng)
-            fake = self._generate(self.model, lr, batch, rng)
-        assert batch is not None
-        logs = self._update(kind, fake, lr, batch, sync, step)
-        return {**logs, "images": float(len(lr))}
+        kind = str(
+            rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values()))
+        )
+        drawn = self._chain(rng) if kind == "chain" else None
+        if drawn is None:
+            kind = "paired" if kind == "chain" else kind
+            drawn = self._real(kind, rng)
+        asked, real = drawn
+        fake = self._generate(asked, rng)
+        if kind == "chain":  # the parent fixes the mean colour, not the network: judge without it
+            shift = fake.detach().mean((2, 3), keepdim=True) - real.hr.mean((2, 3), keepdim=True)
+            real = replace(real, hr=(real.hr + shift).clamp(-1, 1))
+        logs = self._update(kind, fake, asked, real, sync, step)
+        return {**logs, "images": float(len(fake))}
 
-    def _real(self, kind: str, rng: np.random.Generator) -> tuple[Batch, Tensor]:
-        """A batch of real crops with their low-resolution inputs."""
+    def _real(self, kind: str, rng: np.random.Generator) -> tuple[Batch, Batch]:
+        """(what is asked for: hr is its low-resolution image; the real crops that belong to it)."""
         small = kind == "small"
         size, count = (64, self.data["small_batch"]) if small else (128, self.data["batch"])
         batch = self.batches.paired(rng, count, size, small)
         lr, hr = degraded_pair(batch.hr, rng)
         if kind == "flat":
             lr, hr = flattened(hr, lr, rng)
-        batch = Batch(hr, batch.cover, batch.ground, batch.gsd).to(self.device)
-        return batch, lr.to(self.device)
+        real = replace(batch, hr=hr).to(self.device)
+        return replace(real, hr=lr.to(self.device)), real
 
-    def _chain(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Batch | None]:
-        """Own outputs: (generated image, its input, real images to be judged against)."""
-        start, levels = self.batches.chain(rng, self.data["batch"], CHAIN_SIDES)
-        lr, cover, ground = quantise(start.hr), start.cover, start.ground
-        cover = cover.repeat_interleave(4, 1).repeat_interleave(4, 2)
-        ground = ground.repeat_interleave(4, 2).repeat_interleave(4, 3)
-        gsd = start.gsd
+    def _chain(self, rng: np.random.Generator) -> tuple[Batch, Batch] | None:
+        """(own outputs as low-resolution images, real crops to be judged against), None if there are no such."""
+        here, levels = self.batches.chain(rng, self.data["batch"], CHAIN_SIDES)
+        here = replace(
+            here,
+            hr=quantise(here.hr),
+            cover=here.cover.repeat_interleave(4, 1).repeat_interleave(4, 2),
+            ground=here.ground.repeat_interleave(4, 2).repeat_interleave(4, 3),
+        )
         for left in range(levels, 0, -1):
-            gsd = gsd / 4
-            if float(gsd.mean()) < 20:
-                ground = torch.zeros_like(ground)
-            here = Batch(lr, cover, ground, gsd).to(self.device)
+            gsd = here.gsd / 4
+            masked = here.ground * (gsd >= FINEST_MASKED_GSD)[:, None, None, None]
+            here = replace(here, gsd=gsd, ground=masked)
             if left == 1:
-                real = self.batches.like(rng, cover, gsd, 128)
-                if real is None:
-                    return lr, lr, None
-                fake = self._generate(self.model, here.hr, here, rng)
-                return fake, here.hr, self._judged(real.to(self.device), fake, here)
+                real = self.batches.like(rng, here.cover, gsd, 128)
+                return (here.to(self.device), real.to(self.device)) if real else None
             with torch.no_grad():
-                out = quantise(self._generate(self.model, here.hr, here, rng)).cpu()
-            side = CUTS[lr.shape[-1]]
+                out = quantise(self._generate(here.to(self.device), rng)).cpu()
+            side = CUTS[here.hr.shape[-1]]
             y0, x0 = (int(v) for v in rng.integers(0, out.shape[-1] - side + 1, 2))
-            lr = crop_at(out, y0, x0, side)
             rows, cols = ((torch.arange(v, v + side) // 4) for v in (y0, x0))
-            cover = cover[:, rows][:, :, cols]
-            ground = ground[:, :, rows][:, :, :, cols]
+            here = replace(
+                here,
+                hr=crop_at(out, y0, x0, side),
+                cover=here.cover[:, rows][:, :, cols],
+                ground=here.ground[:, :, rows][:, :, :, cols],
+            )
         raise AssertionError("a chain has at least one level")
 
-    def _judged(self, real: Batch, fake: Tensor, here: Batch) -> Batch:
-        """Real images moved to the mean colour of the generated ones, which the parent fixes, not the network."""
-        shift = fake.detach().mean((2, 3), keepdim=True) - real.hr.mean((2, 3), keepdim=True)
-        self._fake_condition = here.cover, here.gsd
-        return Batch((real.hr + shift).clamp(-1, 1), real.cover, real.ground, real.gsd)
-
-    def _generate(self, net: nn.Module, lr: Tensor, batch: Batch, rng: np.random.Generator) -> Tensor:
+    def _generate(self, asked: Batch, rng: np.random.Generator) -> Tensor:
+        """One evaluation of the network under training; `asked.hr` is the low-resolution image."""
+        lr = asked.hr
         n = lr.shape[-1] * 4
-        noise = torch.from_numpy(rng.standard_normal((len(lr), 1, n, n), dtype=np.float32)).to(self.device)
+        noise = torch.from_numpy(rng.standard_normal((len(lr), 1, n, n), dtype=np.float32)).to(
+            self.device
+        )
+        rows = asked.gsd[:, None].expand(-1, lr.shape[-2])
         with torch.autocast(self.device.type, torch.bfloat16):
-            out: Tensor = net(lr, batch.cover, batch.ground, batch.rows, noise)
+            out: Tensor = self.model(lr, asked.cover, asked.ground, rows, noise)
         return out.float()
 
     def _update(
-        self, kind: str, fake: Tensor, lr: Tensor, batch: Batch, sync: Any, step: int
+        self, kind: str, fake: Tensor, asked: Batch, real: Batch, sync: Any, step: int
     ) -> dict[str, float]:
         w, cast = self.losses, torch.autocast(self.device.type, torch.bfloat16)
-        hr = batch.hr
+        hr = real.hr
         with cast:
-            seen = [f.float() for f in self.features(fake.contiguous(memory_format=torch.channels_last))]
+            seen = [
+                f.float() for f in self.features(fake.contiguous(memory_format=torch.channels_last))
+            ]
             with torch.no_grad():
-                true = [f.float() for f in self.features(hr.contiguous(memory_format=torch.channels_last))]
+                true = [
+                    f.float()
+                    for f in self.features(hr.contiguous(memory_format=torch.channels_last))
+                ]
         adversarial = step >= self.recipe["schedule"]["warmup_steps"]
         logs, loss = {}, torch.zeros((), device=self.device)
         if kind in ("paired", "small"):
             boost = 1.0 if adversarial else 5.0
             pixel = (fake - hr).abs().mean()
-            feature = torch.stack([_relative(a, b) for a, b in zip(seen[:4], true[:4], strict=True)]).mean()
+            feature = torch.stack(
+                [_relative(a, b) for a, b in zip(seen[:4], true[:4], strict=True)]
+            ).mean()
             band = F.smooth_l1_loss(band_power(fake).log(), band_power(hr).log())
             loss = w["pixel"] * boost * pixel + w["feature"] * feature + w["band"] * band
             logs = {"pixel": pixel.item(), "feature": feature.item(), "band": band.item()}
@@ -161,9 +176,11 @@ class CascadeTask:
             loss = w["band"] * F.smooth_l1_loss(gap, torch.zeros_like(gap)) * 2
             logs = {f"{kind}_band": gap.abs().mean().item()}
         if adversarial:
-            loss = loss + w["critic"] * self._critic(kind, fake, lr, batch, seen, true, sync, logs)
+            loss = loss + w["critic"] * self._critic(
+                kind, fake, asked, real, seen, true, sync, logs
+            )
         self.optimizers["model"].zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         sync(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizers["model"].step()
@@ -171,16 +188,16 @@ class CascadeTask:
         return logs
 
     def _critic(
-        self, kind: str, fake: Tensor, lr: Tensor, batch: Batch, seen: list[Tensor],
+        self, kind: str, fake: Tensor, asked: Batch, real: Batch, seen: list[Tensor],
         true: list[Tensor], sync: Any, logs: dict[str, float],
     ) -> Tensor:  # fmt: skip
         """Update the critic (hinge loss), then its opinion of the generated images."""
-        cover, gsd = self._fake_condition if kind == "chain" else (batch.cover, batch.gsd)
-        smooth = bicubic4(lr)
-        smooth_real = bicubic4(reduce4(batch.hr))
+        smooth, smooth_real = bicubic4(asked.hr), bicubic4(reduce4(real.hr))
         with torch.autocast(self.device.type, torch.bfloat16):
-            on_real = self.critic(true, batch.hr, smooth_real, batch.cover, batch.gsd)
-            on_fake = self.critic([f.detach() for f in seen], fake.detach(), smooth, cover, gsd)
+            on_real = self.critic(true, real.hr, smooth_real, real.cover, real.gsd)
+            on_fake = self.critic(
+                [f.detach() for f in seen], fake.detach(), smooth, asked.cover, asked.gsd
+            )
         hinge = torch.stack(
             [
                 F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
@@ -193,7 +210,7 @@ class CascadeTask:
         self.optimizers["critic"].step()
         self.critic.requires_grad_(False)
         with torch.autocast(self.device.type, torch.bfloat16):
-            opinion = self.critic(seen, fake, smooth, cover, gsd)
+            opinion = self.critic(seen, fake, smooth, asked.cover, asked.gsd)
         self.critic.requires_grad_(True)
         score = torch.stack([o.float().mean() for o in opinion]).mean()
         logs |= {f"{kind}_hinge": hinge.item() / len(on_real), f"{kind}_score": score.item()}
@@ -211,7 +228,7 @@ class CascadeTask:
 
         from terraloom.weights import save_model
 
-        save_model(self.ema, folder, extra={"training": training})
+        save_model(self.ema, folder, extra=training)
         state = {k: v.contiguous().to(torch.bfloat16) for k, v in self.critic.state_dict().items()}
         save_file(state, folder / "critic.safetensors")
 
@@ -229,6 +246,3 @@ class CascadeTask:
 def _relative(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of features relative to each channel's size."""
     return ((a - b).abs() / (b.abs().mean((0, 2, 3), keepdim=True) + 0.05)).mean()
-
-
-Parameters = Iterable[nn.Parameter]

@@ -54,7 +54,8 @@ def make_task(recipe: dict[str, Any], pack: Pack, device: torch.device) -> Task:
         if recipe["kind"] == "metaearth":
             from terraloom.training.metaearth import MetaEarthTask
 
-            return MetaEarthTask(recipe, pack, device)
+            task: Task = MetaEarthTask(recipe, pack, device)
+            return task
         from terraloom.training.cascade import CascadeTask
 
         return CascadeTask(recipe, pack, device)

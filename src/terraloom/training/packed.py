@@ -48,9 +48,13 @@ class Pack:
             data = load_file(path)
             index = json.loads(data["index"].tobytes())
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise BadPack(f"cannot read training pack {path}: {error}; make it with: terraloom data pack") from error
+            raise BadPack(
+                f"cannot read training pack {path}: {error}; make it with: terraloom data pack"
+            ) from error
         if index.get("version") != VERSION:
-            raise BadPack(f"pack {path} has version {index.get('version')}, this code reads {VERSION}; make it anew")
+            raise BadPack(
+                f"pack {path} has version {index.get('version')}, this code reads {VERSION}; make it anew"
+            )
         images = _split(data["images"], data["image_ends"])
         grounds = _split(data["grounds"], data["ground_ends"])
         sets: dict[str, list[Sample]] = defaultdict(list)
@@ -58,7 +62,9 @@ class Pack:
             if row["val"] == validation:
                 cells = _decode(ground)
                 sets[row["set"]].append(
-                    Sample(row["set"], _decode(image), cells[..., 0], cells[..., 1], float(row["gsd"]))
+                    Sample(
+                        row["set"], _decode(image), cells[..., 0], cells[..., 1], float(row["gsd"])
+                    )
                 )
         return cls(dict(sets))
 

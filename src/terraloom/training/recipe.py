@@ -25,7 +25,11 @@ def load_recipe(path: Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"recipe {path} is not valid TOML: {error}") from error
     if unknown := set(recipe) - KEYS:
-        raise InvalidInput(f"recipe {path} has unknown keys {sorted(unknown)}; known: {sorted(KEYS)}")
+        raise InvalidInput(
+            f"recipe {path} has unknown keys {sorted(unknown)}; known: {sorted(KEYS)}"
+        )
     if recipe.get("kind") not in ("cascade", "metaearth"):
-        raise InvalidInput(f"recipe {path}: kind is {recipe.get('kind')!r}, must be cascade or metaearth")
+        raise InvalidInput(
+            f"recipe {path}: kind is {recipe.get('kind')!r}, must be cascade or metaearth"
+        )
     return recipe

@@ -1,0 +1,144 @@
+"""Palette, ground maps and base map: the shipped rasters against places everybody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from terraloom.data import palette
+from terraloom.data.ground import ASSETS, LAYERS, Ground
+from terraloom.errors import InvalidInput
+from terraloom.grid import BASE_LEVEL, Window, level_size, window_of
+
+URBAN, BARREN, WATER = 13, 16, 0
+
+
+@pytest.fixture(scope="module")
+def ground() -> Ground:
+    return Ground.open()
+
+
+def around(lon: float, lat: float, level: int, degrees: float = 0.05) -> Window:
+    return window_of((lon - degrees, lat - degrees, lon + degrees, lat + degrees), level)
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "cover"), [(139.70, 35.70, URBAN), (10.0, 24.0, BARREN), (-30.0, 40.0, WATER)]
+)
+def test_cover_of_known_places(ground: Ground, lon: float, lat: float, cover: int) -> None:
+    classes, _ = ground.cells(around(lon, lat, 10))
+    assert (classes == cover).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "layer", "there"),
+    [
+        (31.2, 30.05, "urban", True),  # Cairo
+        (31.0, 26.9, "river", True),  # the Nile by Asyut, within the box
+        (33.0, 0.0, "lake", True),  # Lake Victoria
+        (-40.0, 72.0, "glacier", True),  # Greenland
+        (-30.0, 40.0, "land", False),  # Atlantic
+        (10.0, 24.0, "land", True),  # Sahara
+        (10.0, 24.0, "river", False),
+    ],
+)
+def test_mask_of_known_places(ground: Ground, lon: float, lat: float, layer: str, there: bool) -> None:
+    _, layers = ground.cells(around(lon, lat, 8, degrees=0.4))
+    assert bool(layers[LAYERS.index(layer)].any()) == there
+    assert layers[0].all()  # known everywhere
+
+
+@given(
+    x=st.integers(-2 * level_size(6), 2 * level_size(6)),
+    y=st.integers(100, level_size(6) - 200),
+    split=st.integers(1, 31),
+)
+def test_cells_depend_on_position_alone(x: int, y: int, split: int) -> None:
+    ground = GROUND
+    whole = ground.cells(Window(6, x, y, 32, 8))
+    left, right = ground.cells(Window(6, x, y, split, 8)), ground.cells(Window(6, x + split, y, 32 - split, 8))
+    for k in (0, 1):
+        assert np.array_equal(whole[k], np.concatenate([left[k], right[k]], -1))
+
+
+GROUND = Ground.open()
+
+
+def test_coarse_cells_keep_thin_rivers(ground: Ground) -> None:
+    fine = ground.cells(Window(8, 4 * 9600, 4 * 6400, 512, 512))[1][2]
+    coarse = ground.cells(Window(6, 9600, 6400, 128, 128))[1][2]
+    assert np.array_equal(coarse, fine.reshape(128, 4, 128, 4).max((1, 3)))
+
+
+def test_borders_of_cover_are_wavy_but_close(ground: Ground) -> None:
+    window = around(11.0, 48.1, 12, degrees=0.3)  # Munich
+    cover, _ = ground.cells(window)
+    lon, lat = np.meshgrid(window.lon, window.lat)
+    straight = ground._cover[((90 - lat) / 0.05).astype(int), ((lon + 180) / 0.05).astype(int)]
+    assert 0.02 < (cover != straight).mean() < 0.5
+
+
+def test_users_own_cover(tmp_path: Path) -> None:
+    path = tmp_path / "city.tif"
+    transform = Affine(0.02, 0, -63, 0, -0.02, -3)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=100, height=100, count=1, dtype="uint8", nodata=255,
+        crs="EPSG:4326", transform=transform,
+    ) as dst:  # fmt: skip
+        dst.write(np.full((1, 100, 100), URBAN, np.uint8))
+    mine = Ground.open(path)
+    assert (mine.cells(around(-62, -4, 10))[0] == URBAN).all()  # a city in the Amazon
+    assert (mine.cells(around(10, 24, 10))[0] == BARREN).all()  # elsewhere the shipped map
+    assert mine.digest != Ground.open().digest
+
+
+def test_bad_cover_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.tif"
+    profile = {"driver": "GTiff", "width": 10, "height": 10, "count": 1, "dtype": "uint8"}
+    transform = Affine(0.1, 0, 0, 0, -0.1, 1)
+    with rasterio.open(path, "w", **profile, crs="EPSG:4326", transform=transform) as dst:
+        dst.write(np.full((1, 10, 10), 77, np.uint8))
+    with pytest.raises(InvalidInput, match="class 77"):
+        Ground.open(path)
+    with rasterio.open(path, "w", **profile, transform=transform) as dst:
+        dst.write(np.zeros((1, 10, 10), np.uint8))
+    with pytest.raises(InvalidInput, match="no CRS"):
+        Ground.open(path)
+    with pytest.raises(InvalidInput, match="cannot read"):
+        Ground.open(tmp_path / "none.tif")
+
+
+def test_base_map_is_a_whole_mercator_level() -> None:
+    with rasterio.open(ASSETS / "basemap.tif") as src:
+        assert (src.width, src.height) == (level_size(BASE_LEVEL),) * 2
+        assert src.crs.to_epsg() == 3857 and src.count == 3
+        assert "Blue Marble" in src.tags()["TIFFTAG_COPYRIGHT"]
+        sahara = src.read(window=((7100, 7200), (8600, 8700))).mean((1, 2))
+    assert sahara[0] > sahara[1] > sahara[2] > 100  # bright and warm
+    assert (ASSETS / "basemap.tif").stat().st_size < 16e6
+    assert sum((ASSETS / n).stat().st_size for n in ("landcover.tif", "ground.tif")) < 10e6
+
+
+def test_palette_lifts_dark_forests_and_calms_the_sea() -> None:
+    forest = palette.bluemarble(np.array([[28, 40, 13]], np.uint8))[0]
+    sea = palette.bluemarble(np.array([[27, 70, 130]], np.uint8))[0]
+    assert forest[1] > 80 and forest[1] > forest[0] > forest[2]
+    assert sea.max() < 90 and sea[2] > sea[1] > sea[0]
+
+
+@pytest.mark.parametrize("name", sorted(palette.CURVES))
+def test_curves_are_monotone(name: str) -> None:
+    ramp = np.repeat(np.arange(256)[:, None], 3, 1)
+    out = palette.CURVES[name](ramp).astype(int)
+    assert (np.diff(out, axis=0) >= 0).all() and out[-1].min() > 180 and out[0].max() == 0
+
+
+def test_specific_curves_come_first() -> None:
+    assert palette.curve("world_scenes/corumba") is palette.CURVES["world_scenes/corumba"]
+    assert palette.curve("ucmerced") == palette.Curve()

@@ -1,0 +1,208 @@
+"""The loop, the pack reader and the cascade's training steps, on a tiny pack in the real layout."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import save_file
+
+from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
+from terraloom.models.cascade import CascadeConfig, CascadeUNet, reduce4
+from terraloom.training.batches import Batches, degraded_pair, flattened
+from terraloom.training.loop import run
+from terraloom.training.packed import Pack
+from terraloom.training.recipe import load_recipe
+from terraloom.weights import find, load_model
+
+pytest.importorskip("efficientnet_lite_pytorch")
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def encode(array: np.ndarray, form: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, form)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pack_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Smooth random images of two levels: 256 px at 38 m and at 150 m, cropland and city."""
+    rng = np.random.default_rng(5)
+    rows, images, grounds = [], [], []
+    for k in range(8):
+        coarse = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        rgb = np.asarray(Image.fromarray(coarse).resize((256, 256), Image.Resampling.BICUBIC))
+        cells = np.full((64, 64, 2), (12 if k % 2 else 13, 1 + 2 * (k % 3)), np.uint8)
+        images.append(encode(rgb, "WEBP"))
+        grounds.append(encode(cells, "PNG"))
+        name, gsd = ("fine", 38.0) if k < 4 else ("coarse", 150.0)
+        rows.append({"set": name, "gsd": gsd, "place": str(k), "val": k in (3, 7), "size": [256, 256]})
+    path = tmp_path_factory.mktemp("pack") / "pack.safetensors"
+    save_file(
+        {
+            "index": np.frombuffer(json.dumps({"version": 1, "rows": rows}).encode(), np.uint8),
+            "images": np.frombuffer(b"".join(images), np.uint8),
+            "image_ends": np.cumsum([len(b) for b in images]),
+            "grounds": np.frombuffer(b"".join(grounds), np.uint8),
+            "ground_ends": np.cumsum([len(b) for b in grounds]),
+        },
+        path,
+    )
+    return path
+
+
+RECIPE = """
+kind = "cascade"
+seed = 3
+[model]
+widths = [8, 16]
+depth = 1
+[optimizer]
+lr = 2e-4
+critic_lr = 3e-4
+ema = 0.99
+[schedule]
+warmup_steps = 1
+shares = { paired = 0.3, small = 0.2, chain = 0.3, flat = 0.2 }
+[losses]
+pixel = 0.12
+feature = 0.35
+band = 0.05
+critic = 0.35
+[data]
+batch = 2
+small_batch = 2
+unknown_cover = 0.1
+sources = [["fine", 1, 0.5], ["coarse", 1, 0.5]]
+small_sources = [["fine", 2, 1.0]]
+chains = [["coarse", 1, 0.5, 1], ["coarse", 4, 0.5, 2]]
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return {k: v for shard in sorted(folder.glob("*.safetensors")) for k, v in load_file(shard).items()}
+
+
+@pytest.fixture(scope="module")
+def trained(recipe: Path, pack_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole")
+    run(recipe, pack_path, out, threads=1, steps=6)
+    return out
+
+
+def test_resume_is_exact(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:
+    run(recipe, pack_path, tmp_path, threads=1, steps=3)
+    run(recipe, pack_path, tmp_path, threads=1, steps=6)
+    whole, halves = tensors(trained / "state"), tensors(tmp_path / "state")
+    assert whole.keys() == halves.keys()
+    assert all(torch.equal(whole[k], halves[k]) for k in whole)
+
+
+def test_training_changes_every_part_and_exports_a_checkpoint(trained: Path, recipe: Path) -> None:
+    state = tensors(trained / "state")
+    assert all(bool(torch.isfinite(v).all()) for v in state.values())
+    moved = [
+        not torch.equal(state[f"module/model/{k}"], state[f"module/ema/{k}"])
+        for k in ("head.weight", "stem.weight", "down.0.0.film.weight")
+    ]
+    assert all(moved)
+    checkpoint = find(trained / "checkpoint")
+    assert checkpoint.config["training"]["step"] == 6
+    model = load_model(checkpoint)
+    average = state["module/ema/head.weight"]
+    torch.testing.assert_close(model.state_dict()["head.weight"], average, rtol=0.01, atol=1e-4)
+    assert (trained / "checkpoint" / "critic.safetensors").exists()
+
+
+def test_start_from_a_checkpoint(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:
+    run(recipe, pack_path, tmp_path, threads=1, steps=1, start=trained / "checkpoint")
+    before = tensors(trained / "state")["module/ema/head.weight"]
+    after = tensors(tmp_path / "state")["module/ema/head.weight"]
+    assert float((before - after).abs().max()) < 1e-3  # one step and bf16 rounding away
+
+
+def test_damaged_state_is_one_clear_error(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:
+    run(recipe, pack_path, tmp_path, threads=1, steps=1)
+    shard = tmp_path / "state" / "000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(BadCheckpoint, match="cannot resume"):
+        run(recipe, pack_path, tmp_path, threads=1, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind = 'nothing'", "must be cascade or metaearth"),
+        ("kind = 'cascade'\nspeed = 3", "unknown keys"),
+        ("kind = ", "not valid TOML"),
+    ],
+)
+def test_bad_recipes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=message):
+        load_recipe(path)
+
+
+def test_missing_files_and_budget(recipe: Path, pack_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="cannot read recipe"):
+        load_recipe(tmp_path / "none.toml")
+    with pytest.raises(BadPack, match="terraloom data pack"):
+        Pack.load(tmp_path / "none.safetensors")
+    with pytest.raises(InvalidInput, match="budget"):
+        run(recipe, pack_path, tmp_path)
+
+
+def test_pack_keeps_the_sides_apart(pack_path: Path) -> None:
+    train, held = Pack.load(pack_path), Pack.load(pack_path, validation=True)
+    assert {k: len(v) for k, v in train.sets.items()} == {"fine": 3, "coarse": 3}
+    assert {k: len(v) for k, v in held.sets.items()} == {"fine": 1, "coarse": 1}
+
+
+def test_shipped_recipes_load() -> None:
+    recipe = load_recipe(RECIPES / "cascade.toml")
+    config = CascadeConfig(**recipe["model"])
+    assert sum(p.numel() for p in CascadeUNet(config).parameters()) == 4_696_904
+
+
+def test_an_unknown_set_is_named(pack_path: Path) -> None:
+    data = {"sources": [["moon", 1, 1.0]], "small_sources": [], "chains": [], "unknown_cover": 0.0}
+    with pytest.raises(InvalidInput, match="moon"):
+        Batches(Pack.load(pack_path), data)
+
+
+def test_targets_stay_consistent_with_their_inputs() -> None:
+    rng = np.random.default_rng(0)
+    hr = torch.rand(4, 3, 64, 64) * 1.6 - 0.8
+    lr, target = degraded_pair(hr, rng)
+    # away from the rim: bicubic enlargement keeps the 4 x 4 means of a smooth correction closely
+    assert float((reduce4(target) - lr)[..., 2:-2, 2:-2].abs().mean()) < 0.02
+    flat, _ = flattened(target, lr, rng)
+    assert bool((flat.std((2, 3)) < 0.2 * lr.std((2, 3))).all())
+
+
+def test_same_step_same_randomness(pack_path: Path) -> None:
+    recipe = {
+        "sources": [["fine", 1, 1.0]], "small_sources": [["fine", 2, 1.0]],
+        "chains": [["coarse", 1, 1.0, 1]], "unknown_cover": 0.1,
+    }  # fmt: skip
+    batches = Batches(Pack.load(pack_path), recipe)
+    a, b = (batches.paired(np.random.default_rng([1, 7]), 3, 128, False) for _ in range(2))
+    assert torch.equal(a.hr, b.hr) and torch.equal(a.cover, b.cover)
+    like = batches.like(np.random.default_rng(0), torch.full((2, 8, 8), 13), torch.full((2,), 38.0), 128)
+    assert like is not None and bool((like.gsd < 80).all())
