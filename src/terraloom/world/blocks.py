@@ -1,0 +1,147 @@
+"""Pyramid: any window of any level, from blocks on one fixed lattice, each drawn once and in one shape.
+
+    level 6             the base map
+    levels 8, 10 .. 18  drawn by the network from the level two above (a block and its halo at once)
+    all other levels    2 x 2 box means of the next finer level
+
+Levels up to 6 and the drawn ones are cached as blocks. A parent is uint8 before its children read it, so a
+difference of 1e-6 between two machines does not grow down the pyramid. x wraps; above and below the map, where only
+halos reach, its first and last row go on for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
+from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
+from terraloom.noise import NoiseField
+from terraloom.world.basemap import BaseMap
+from terraloom.world.cache import BlockCache
+
+if TYPE_CHECKING:
+    from terraloom.world.engine import Engine
+
+SCALE, STEP = 4, 2  # a drawn level is four times finer than its parent, two levels up
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+class Pyramid:
+    """Pixels of one world, level by level; thread-safe (blocks are drawn one at a time)."""
+
+    def __init__(
+        self,
+        base: BaseMap,
+        ground: Ground,
+        noise: NoiseField,
+        start: Callable[[], Engine],
+        cache: BlockCache,
+        block: int,
+        halo: int,
+    ) -> None:
+        """Take the parts; `start` is called when a block has to be drawn for the first time."""
+        self._base, self._ground, self._noise, self._cache = base, ground, noise, cache
+        self._start, self._side, self._halo = start, block, halo
+        self._engine: Engine | None = None
+        self._lock = threading.RLock()
+
+    def region(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Any rectangle of a level, uint8 (3, height, width); x wraps, rows off the map repeat its edge."""
+        size = level_size(level)
+        top, bottom = min(max(y, 0), size - 1), max(min(y + height, size), 1)
+        if self._is_blocked(level):
+            rows = self._assemble(level, x, top, width, bottom - top)
+        else:
+            rows = reduce2(self.region(level + 1, 2 * x, 2 * top, 2 * width, 2 * (bottom - top)))
+        if bottom - top == height:
+            return rows
+        above = min(max(-y, 0), height - 1)
+        return np.pad(rows, ((0, 0), (above, height - above - (bottom - top)), (0, 0)), mode="edge")
+
+    def _is_blocked(self, level: int) -> bool:
+        return level <= BASE_LEVEL or level % STEP == 0
+
+    def _assemble(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """A rectangle cut from blocks; rows lie on the map."""
+        side = min(self._side, level_size(level))
+        out = np.empty((3, height, width), np.uint8)
+        for row in range(y // side, -(-(y + height) // side)):
+            for column in range(x // side, -(-(x + width) // side)):
+                left, top = max(x, column * side), max(y, row * side)
+                right, bottom = min(x + width, (column + 1) * side), min(y + height, (row + 1) * side)
+                block = self._block(level, column, row)
+                out[:, top - y : bottom - y, left - x : right - x] = block[
+                    :,
+                    top - row * side : bottom - row * side,
+                    left - column * side : right - column * side,
+                ]
+        return out
+
+    def _block(self, level: int, column: int, row: int) -> Pixels:
+        """One block of the lattice, from the cache or made now."""
+        size = level_size(level)
+        side = min(self._side, size)
+        key = (level, column % (size // side), row)
+        block = self._cache.get(key)
+        if block is not None:
+            return block
+        with self._lock:  # another thread may have made it meanwhile
+            block = self._cache.get(key)
+            if block is None:
+                block = self._make(level, key[1] * side, row * side, side)
+                self._cache.put(key, block)
+        return block
+
+    def _make(self, level: int, x: int, y: int, side: int) -> Pixels:
+        if level == BASE_LEVEL:
+            return self._base.read(x, y, side, side)
+        if level < BASE_LEVEL:
+            return reduce2(self.region(level + 1, 2 * x, 2 * y, 2 * side, 2 * side))
+        return self._draw(level, x, y)
+
+    def _draw(self, level: int, x: int, y: int) -> Pixels:
+        """The network's work on one block: everything within the halo goes in, the core comes out."""
+        if self._engine is None:
+            self._engine = self._start()
+        x, y, side = x - self._halo, y - self._halo, self._side + 2 * self._halo
+        parent, left, top, cells = level - STEP, x // SCALE, y // SCALE, side // SCALE
+        lr = self.region(parent, left, top, cells, cells).astype(np.float32) / 127.5 - 1
+        cover, ground = self._cells(level, left, top, cells)
+        noise = self._noise.window(level, x, y, side, side)
+        return self._engine(lr, cover, ground, self._gsd(level, top, cells), noise)
+
+    def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
+        """Land cover and map layers of a square of parent pixels; none of the layers on fine levels."""
+        rows = _clamped(level - STEP, top, cells)
+        first, last = int(rows[0]), int(rows[-1])
+        cover, layers = self._ground.cells(Window(level - STEP, left, first, cells, last - first + 1))
+        if level > FINEST_MASKED_LEVEL:  # maps of 1 : 10 million know nothing there, nor did training
+            layers = np.zeros_like(layers)
+        return cover[rows - first], layers[:, rows - first]
+
+    def _gsd(self, level: int, top: int, cells: int) -> Floats:
+        """Metres per pixel of `level` at the rows of its parent."""
+        rows = _clamped(level - STEP, top, cells)
+        lat = Window(level - STEP, 0, int(rows[0]), 1, int(rows[-1] - rows[0]) + 1).lat
+        gsd: Floats = gsd_at(lat[rows - rows[0]], level).astype(np.float32)
+        return gsd
+
+
+def reduce2(pixels: Pixels) -> Pixels:
+    """Means of 2 x 2 pixels, (3, 2h, 2w) -> (3, h, w) uint8; halves go to the even side, so that no level brightens."""
+    rows = pixels[:, ::2].astype(np.uint16) + pixels[:, 1::2]
+    total = rows[..., ::2] + rows[..., 1::2]
+    means: Pixels = ((total + 1 + (total >> 2 & 1)) >> 2).astype(np.uint8)
+    return means
+
+
+def _clamped(level: int, top: int, count: int) -> npt.NDArray[np.int64]:
+    """Row numbers, those off the map replaced by its first or last row."""
+    return np.clip(np.arange(top, top + count), 0, level_size(level) - 1)

@@ -1,0 +1,212 @@
+"""Engines: what runs a checkpoint's network on the inputs of one block, always of one shape.
+
+`openvino` is fastest on a CPU, `torch` runs anywhere, `cuda` needs a GPU. All end in `to_pixels`, in float32 whatever
+the precision of the network: so the 4 x 4 means of the output are those of its input in every engine.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from terraloom.diffusion import windows
+from terraloom.errors import InvalidInput
+from terraloom.models.cascade import SCALE, CascadeConfig, CascadeUNet, consistent, nearest4
+from terraloom.weights import Checkpoint, configuration, load_model
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+ENGINES = ("auto", "cuda", "openvino", "torch")
+REFITS = 2  # clip and project this often before what still clips is scaled
+
+
+class Engine(Protocol):
+    """Draws one block from everything that reaches it; one call at a time."""
+
+    def __call__(self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats) -> Pixels:
+        """Draw.
+
+        Args:
+            lr: float32 (3, h, w) in [-1, 1], the level above with its halo.
+            cover: uint8 (h, w) land cover.
+            ground: float32 (6, h, w) map layers.
+            gsd: float32 (h,) metres per output pixel of each row.
+            noise: float32 (1, 4h, 4w).
+
+        Returns:
+            uint8 (3, 4h - 2 halo, 4w - 2 halo): the halo is gone.
+        """
+
+
+def choose(engine: str, checkpoint: Checkpoint) -> tuple[str, str]:
+    """The engine and its precision, (cuda | openvino | torch, f32 | bf16), that "auto" or a wish comes to.
+
+    Raises:
+        InvalidInput: an engine that does not exist, is not installed or has no device.
+    """
+    if engine not in ENGINES:
+        raise InvalidInput(f"engine {engine!r} is unknown; choose from {', '.join(ENGINES)}")
+    convertible = checkpoint.kind == "cascade"
+    if engine == "auto":
+        if torch.cuda.is_available():
+            engine = "cuda"
+        else:
+            engine = "openvino" if convertible and find_spec("openvino") else "torch"
+    if engine == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("engine 'cuda' finds no GPU; use auto, openvino or torch")
+    if engine == "openvino":
+        if not convertible:
+            raise InvalidInput(f"engine 'openvino' cannot run a {checkpoint.kind} model; use cuda or torch")
+        if not find_spec("openvino"):
+            raise InvalidInput("engine 'openvino' is not installed: pip install 'terraloom[openvino]'")
+        return engine, _openvino_precision()
+    return engine, "f32"
+
+
+def geometry(checkpoint: Checkpoint) -> tuple[int, int]:
+    """(halo, period) in pixels: what a block needs around it, and the lattice its sides lie on."""
+    config = configuration(checkpoint)
+    if isinstance(config, CascadeConfig):
+        return config.halo, config.period
+    return windows.MARGIN, windows.CELL
+
+
+def start(name: str, precision: str, checkpoint: Checkpoint, side: int, halo: int, seed: int) -> Engine:
+    """Load the weights and make an engine ready for blocks of `side` pixels, halo included.
+
+    Raises:
+        BadCheckpoint: see `load_model`.
+    """
+    device = torch.device("cuda" if name == "cuda" else "cpu")
+    model = load_model(checkpoint, device)
+    if not isinstance(model, CascadeUNet):
+        return _Windows(model, seed, configuration(checkpoint).evaluations, device)
+    network = _openvino(model, side, precision) if name == "openvino" else _torch(model, device)
+    return _Cascade(network, halo)
+
+
+def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
+    """The displayable image nearest to `y` whose 4 x 4 means are `lr`, to half a level of 255.
+
+    Clipping alone would darken bright cells and brighten dark ones, and a chain of levels would drift. So what was
+    clipped is given to the other pixels of the cell, and what still sticks out loses contrast, cell by cell.
+
+    Args:
+        y: (B, 3, 4h, 4w) float32.
+        lr: (B, 3, h, w) float32 in [-1, 1].
+
+    Returns:
+        uint8 (B, 3, 4h, 4w).
+    """
+    y = consistent(y, lr)
+    for _ in range(REFITS):
+        y = consistent(y.clamp(-1, 1), lr)
+    detail = y - nearest4(lr)
+    highest, lowest = F.max_pool2d(detail, SCALE), -F.max_pool2d(-detail, SCALE)
+    room = torch.minimum((1 - lr) / highest.clamp(min=1e-6), (-1 - lr) / lowest.clamp(max=-1e-6))
+    y = nearest4(lr) + detail * nearest4(room.clamp(0, 1))
+    return ((y + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+class _Cascade:
+    """A cascade network in any runtime, then `to_pixels` on the core."""
+
+    def __init__(self, network: Callable[..., Tensor], halo: int) -> None:
+        self._network, self._halo = network, halo
+
+    def __call__(self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats) -> Pixels:
+        inputs = [torch.from_numpy(np.ascontiguousarray(a))[None] for a in (lr, cover, ground, gsd, noise)]
+        y = self._network(*inputs)
+        cells = self._halo // SCALE
+        core = to_pixels(_crop(y, self._halo), _crop(inputs[0].to(y.device), cells))
+        return core[0].cpu().numpy()
+
+
+class _Windows:
+    """MetaEarth's own scheme: windows over one repeated noise block, which `seed` decides; maps are not used."""
+
+    def __init__(self, model: nn.Module, seed: int, evaluations: int, device: torch.device) -> None:
+        self._sample = windows.sampler(model, seed, evaluations, device)  # type: ignore[arg-type]
+
+    def __call__(self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats) -> Pixels:
+        return windows.fill(self._sample, torch.from_numpy(lr), torch.from_numpy(gsd))
+
+
+def _crop(x: Tensor, margin: int) -> Tensor:
+    return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin]
+
+
+def _torch(model: CascadeUNet, device: torch.device) -> Callable[..., Tensor]:
+    """Eager torch in float32: on a GPU without TF32 and autotuning, which would change pixels with the day."""
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def run(*inputs: Tensor) -> Tensor:
+        with (
+            torch.inference_mode(),
+            torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            ),
+        ):
+            out: Tensor = model(*(x.to(device) for x in inputs))
+            return out
+
+    return run
+
+
+def _openvino_precision() -> str:
+    """bf16 where the CPU computes in it, else f32."""
+    import openvino
+
+    abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in abilities else "f32"
+
+
+def _openvino(model: CascadeUNet, side: int, precision: str) -> Callable[..., Tensor]:
+    """Trace on a small canvas, then fix the shape: OpenVINO compiles for exactly that one. 2 s in all.
+
+    Left alone, `convert_model` traces the whole canvas several times (6 s); `torch.export` takes twice as long.
+    """
+    import openvino
+
+    cells = side // SCALE
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # trace is OpenVINO's way in, deprecated or not
+        traced = torch.jit.freeze(
+            torch.jit.trace(  # type: ignore[no-untyped-call]
+                model, _example(model.config.period // SCALE), check_trace=False
+            )
+        )
+    shapes = [list(x.shape) for x in _example(cells)]
+    kinds = [openvino.Type.f32, openvino.Type.u8] + 3 * [openvino.Type.f32]
+    graph = openvino.convert_model(traced, input=list(zip(shapes, kinds, strict=True)))
+    compiled = openvino.Core().compile_model(
+        graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    )
+    request = compiled.create_infer_request()
+
+    def run(*inputs: Tensor) -> Tensor:
+        result = request.infer([x.numpy() for x in inputs], share_inputs=True)
+        return torch.from_numpy(result[0])
+
+    return run
+
+
+def _example(cells: int) -> tuple[Tensor, ...]:
+    """Inputs of a square of cells."""
+    pixels = SCALE * cells
+    return (
+        torch.zeros(1, 3, cells, cells),
+        torch.zeros(1, cells, cells, dtype=torch.uint8),
+        torch.zeros(1, 6, cells, cells),
+        torch.ones(1, cells),
+        torch.zeros(1, 1, pixels, pixels),
+    )
