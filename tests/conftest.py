@@ -32,7 +32,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for p in model.parameters():  # layers that start at zero would hide inputs from the output
             p.add_(0.1 * torch.randn_like(p))
-    return save_model(model, tmp_path_factory.mktemp("weights") / "tiny", card="# A random network").path
+    return save_model(
+        model, tmp_path_factory.mktemp("weights") / "tiny", card="# A random network"
+    ).path
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,9 @@ def test_an_unwritable_folder_costs_a_warning_and_no_more(tmp_path: Path) -> Non
     assert np.array_equal(cache.get(KEY), block(0))
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -45,7 +45,9 @@ def test_the_core_comes_out_as_uint8(drawn: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("which", range(5))
-def test_every_input_reaches_the_image(checkpoint: Checkpoint, which: int, drawn: np.ndarray) -> None:
+def test_every_input_reaches_the_image(
+    checkpoint: Checkpoint, which: int, drawn: np.ndarray
+) -> None:
     changed = list(inputs())
     changed[which] = inputs(1)[which] if which != 3 else changed[3] * 4
     other = engines.start("torch", "f32", checkpoint, SIDE, HALO, 0)(*changed)
@@ -58,7 +60,9 @@ def means(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("engine", [("torch", "f32"), ("openvino", "f32"), ("openvino", "bf16")])
-def test_output_reduced_by_four_is_the_input(checkpoint: Checkpoint, engine: tuple[str, str]) -> None:
+def test_output_reduced_by_four_is_the_input(
+    checkpoint: Checkpoint, engine: tuple[str, str]
+) -> None:
     if engine[0] == "openvino":
         pytest.importorskip("openvino")
     data = inputs(2)
@@ -94,7 +98,9 @@ def test_pixels_are_consistent_however_wild_the_network(
 def test_pixels_in_range_are_only_projected() -> None:
     g = torch.Generator().manual_seed(0)
     lr = torch.rand(1, 3, 8, 8, generator=g) - 0.5
-    y = torch.nn.functional.interpolate(lr, scale_factor=4) + 0.1 * torch.randn(1, 3, 32, 32, generator=g)
+    y = torch.nn.functional.interpolate(lr, scale_factor=4) + 0.1 * torch.randn(
+        1, 3, 32, 32, generator=g
+    )
     y += torch.nn.functional.interpolate(lr - reduce4(y), scale_factor=4)
     assert torch.equal(engines.to_pixels(y, lr), ((y + 1) * 127.5).round().to(torch.uint8))
 
@@ -127,7 +133,7 @@ def test_auto_prefers_openvino_on_a_cpu(
 def test_metaearth_is_drawn_by_its_own_windows(tmp_path: Path) -> None:
     from terraloom.models.metaearth import MetaEarthConfig, MetaEarthUNet
 
-    config = MetaEarthConfig(widths=(32,), attention=(), embed=32, lr_blocks=1, evaluations=1)
+    config = MetaEarthConfig(widths=(32,) * 4, attention=(), embed=32, lr_blocks=1, evaluations=1)
     saved = save_model(MetaEarthUNet(config), tmp_path)
     assert engines.geometry(saved) == (64, 128)
     assert engines.choose("auto", saved)[0] in ("torch", "cuda")

@@ -68,7 +68,9 @@ def find(name_or_path: str | Path) -> Checkpoint:
         folder = SHIPPED / name_or_path
     if not folder.is_dir():
         names = ", ".join(sorted(p.parent.name for p in SHIPPED.glob(f"*/{CONFIG}"))) or "none"
-        raise BadCheckpoint(f"no checkpoint {str(name_or_path)!r}: give a folder or a shipped name ({names})")
+        raise BadCheckpoint(
+            f"no checkpoint {str(name_or_path)!r}: give a folder or a shipped name ({names})"
+        )
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise BadCheckpoint(f"checkpoint {folder} has no {name}")
@@ -110,7 +112,9 @@ def load_model(
         with torch.device("meta"):  # shapes only: no time is spent on random weights
             model: nn.Module = network(config)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BadCheckpoint(f"checkpoint {checkpoint.path}: {CONFIG} describes no network ({error})") from error
+        raise BadCheckpoint(
+            f"checkpoint {checkpoint.path}: {CONFIG} describes no network ({error})"
+        ) from error
     tensors = _read_tensors(checkpoint.path / WEIGHTS)
     _compare(checkpoint, {k: tuple(v.shape) for k, v in model.state_dict().items()}, tensors)
     wanted = dtype or torch.float32
@@ -137,7 +141,9 @@ def save_model(
 
     kind = next((k for k, names in KINDS.items() if names[2] == type(model).__name__), None)
     if kind is None:
-        raise BadCheckpoint(f"cannot save a {type(model).__name__}; known kinds are {', '.join(KINDS)}")
+        raise BadCheckpoint(
+            f"cannot save a {type(model).__name__}; known kinds are {', '.join(KINDS)}"
+        )
     tensors = {
         k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()
     }
@@ -148,7 +154,9 @@ def save_model(
     stamp = {"format": "pt", "sha256": _fingerprint(tensors)}
     _write(folder / WEIGHTS, lambda part: save_file(tensors, part, metadata=stamp))
     _write(folder / CARD, lambda part: part.write_text(card, "utf-8"))
-    _write(folder / CONFIG, lambda part: part.write_text(json.dumps(config, indent=2) + "\n", "utf-8"))
+    _write(
+        folder / CONFIG, lambda part: part.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    )
     return find(folder)
 
 
@@ -174,7 +182,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise BadCheckpoint(f'{path} is not a checkpoint\'s: it needs "kind" and "config"')
     if config.get("kind") not in KINDS:
-        raise BadCheckpoint(f"{path}: unknown kind {config.get('kind')!r}; known are {', '.join(KINDS)}")
+        raise BadCheckpoint(
+            f"{path}: unknown kind {config.get('kind')!r}; known are {', '.join(KINDS)}"
+        )
     return config
 
 

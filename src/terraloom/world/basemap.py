@@ -49,7 +49,9 @@ class BaseMap:
         else:
             self._bands = [1, 2, 3]
         self._source: Any = source
-        self.digest = _digest(self._path)  # of the map's bytes: the shipped one below it never changes
+        self.digest = _digest(
+            self._path
+        )  # of the map's bytes: the shipped one below it never changes
 
     def read(self, x: int, y: int, width: int, height: int) -> Pixels:
         """Pixels of level 6, uint8 (3, height, width); x wraps, rows must lie on the map."""
@@ -65,7 +67,9 @@ class BaseMap:
         window = RasterWindow(x, y, width, height)
         with self._lock:
             pixels: Pixels = self._source.read(self._bands, window=window)
-            alpha: Pixels | None = self._source.read(self._source.count, window=window) if self._own else None
+            alpha: Pixels | None = (
+                self._source.read(self._source.count, window=window) if self._own else None
+            )
         if alpha is None or alpha.all():
             return pixels
         if self._below is None:
@@ -91,7 +95,9 @@ def _colours(source: Any, path: Path) -> list[int]:
             f"base map {path} is {source.dtypes[0]}; it must be uint8 (gdal_translate -ot Byte -scale)"
         )
     if source.colorinterp[0] == ColorInterp.palette:
-        raise InvalidInput(f"base map {path} has a colour table; turn it into RGB (gdal_translate -expand rgb)")
+        raise InvalidInput(
+            f"base map {path} has a colour table; turn it into RGB (gdal_translate -expand rgb)"
+        )
     if source.count >= 3:
         return [1, 2, 3]
     return [1, 1, 1]

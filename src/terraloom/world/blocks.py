@@ -75,7 +75,10 @@ class Pyramid:
         for row in range(y // side, -(-(y + height) // side)):
             for column in range(x // side, -(-(x + width) // side)):
                 left, top = max(x, column * side), max(y, row * side)
-                right, bottom = min(x + width, (column + 1) * side), min(y + height, (row + 1) * side)
+                right, bottom = (
+                    min(x + width, (column + 1) * side),
+                    min(y + height, (row + 1) * side),
+                )
                 block = self._block(level, column, row)
                 out[:, top - y : bottom - y, left - x : right - x] = block[
                     :,
@@ -121,8 +124,12 @@ class Pyramid:
         """Land cover and map layers of a square of parent pixels; none of the layers on fine levels."""
         rows = _clamped(level - STEP, top, cells)
         first, last = int(rows[0]), int(rows[-1])
-        cover, layers = self._ground.cells(Window(level - STEP, left, first, cells, last - first + 1))
-        if level > FINEST_MASKED_LEVEL:  # maps of 1 : 10 million know nothing there, nor did training
+        cover, layers = self._ground.cells(
+            Window(level - STEP, left, first, cells, last - first + 1)
+        )
+        if (
+            level > FINEST_MASKED_LEVEL
+        ):  # maps of 1 : 10 million know nothing there, nor did training
             layers = np.zeros_like(layers)
         return cover[rows - first], layers[:, rows - first]
 

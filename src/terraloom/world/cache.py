@@ -56,7 +56,9 @@ class BlockCache:
         self._memory_bytes, self._disk_bytes = memory_bytes, disk_bytes
         self._blocks: OrderedDict[Key, Pixels] = OrderedDict()
         self._held = 0  # bytes in memory
-        self._unswept = disk_bytes  # bytes written since the folder was measured; the first write measures it
+        self._unswept = (
+            disk_bytes  # bytes written since the folder was measured; the first write measures it
+        )
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Pixels | None:
@@ -107,7 +109,11 @@ class BlockCache:
             return None
         magic, crc, *shape = HEADER.unpack_from(data)
         pixels = memoryview(data)[HEADER.size :]
-        if magic != MAGIC or len(pixels) != np.prod(shape, dtype=np.int64) or zlib.crc32(pixels) != crc:
+        if (
+            magic != MAGIC
+            or len(pixels) != np.prod(shape, dtype=np.int64)
+            or zlib.crc32(pixels) != crc
+        ):
             return None
         return np.frombuffer(pixels, np.uint8).reshape(shape)
 

@@ -40,7 +40,9 @@ Doubles = npt.NDArray[np.float64]
 
 MERCATOR = CRS.from_epsg(3857)
 METRES_PER_DEGREE = 2 * EDGE / 360
-MARGIN = 3  # source pixels around what a part needs, for the kernel and for curved edges between samples
+MARGIN = (
+    3  # source pixels around what a part needs, for the kernel and for curved edges between samples
+)
 MAX_SOURCE = 1 << 26  # source pixels for one part; a CRS that needs more is torn there
 
 
@@ -99,7 +101,9 @@ def parse_crs(crs: Any) -> CRS:
     except CRSError as error:
         raise InvalidInput(f"the CRS {crs!r} is not known; give one such as EPSG:32631") from error
     if not (found.is_projected or found.is_geographic):
-        raise InvalidInput(f"the CRS {crs!r} is neither projected nor in degrees; give one such as EPSG:32631")
+        raise InvalidInput(
+            f"the CRS {crs!r} is neither projected nor in degrees; give one such as EPSG:32631"
+        )
     return found
 
 
@@ -142,7 +146,9 @@ class MercatorCanvas:
         if self.ratio == 1:
             return self.pyramid.region(self.level, x, y, width, height)
         columns, rows = Taps.of(x, width, self.ratio), Taps.of(y, height, self.ratio)
-        source = self.pyramid.region(self.level, columns.first, rows.first, columns.count, rows.count)
+        source = self.pyramid.region(
+            self.level, columns.first, rows.first, columns.count, rows.count
+        )
         pixels = columns.average(rows.average(source.swapaxes(1, 2)).swapaxes(1, 2))
         return np.rint(pixels).astype(np.uint8)
 
@@ -218,12 +224,16 @@ class WarpedCanvas:
     def draw(self, column: int, row: int, width: int, height: int) -> Pixels:
         """See `Canvas.draw`."""
         step = self.transform.a
-        grid = Affine(step, 0, self.transform.c + column * step, 0, -step, self.transform.f - row * step)
+        grid = Affine(
+            step, 0, self.transform.c + column * step, 0, -step, self.transform.f - row * step
+        )
         mercator = centred_mercator(self.centre)
         columns, rows = np.meshgrid(np.linspace(0, width, 33), np.linspace(0, height, 33))
         x, y = _project(self.crs, mercator, *_at(grid, columns, rows))
         cell = EQUATOR_GSD / 2**self.level
-        west = self.centre * METRES_PER_DEGREE + EDGE  # metres from the map's west edge to the centre
+        west = (
+            self.centre * METRES_PER_DEGREE + EDGE
+        )  # metres from the map's west edge to the centre
         first, last = math.floor((x.min() + west) / cell), math.ceil((x.max() + west) / cell)
         top, bottom = math.floor((EDGE - y.max()) / cell), math.ceil((EDGE - y.min()) / cell)
         first, last, top, bottom = first - MARGIN, last + MARGIN, top - MARGIN, bottom + MARGIN
@@ -267,7 +277,9 @@ def _level_of(grid: Affine, width: int, height: int, centre: float, crs: CRS, gs
     for level in range(FINEST_LEVEL + 1):
         if EQUATOR_GSD / 2**level <= min(sizes) * (1 + 1e-6):
             return level
-    raise InvalidInput(f"gsd {gsd} m is finer than the finest level {FINEST_LEVEL} in {crs}; ask for a coarser one")
+    raise InvalidInput(
+        f"gsd {gsd} m is finer than the finest level {FINEST_LEVEL} in {crs}; ask for a coarser one"
+    )
 
 
 def _whole(x: Doubles, y: Doubles, box: BBox, crs: CRS) -> None:
@@ -275,7 +287,9 @@ def _whole(x: Doubles, y: Doubles, box: BBox, crs: CRS) -> None:
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InvalidInput(f"{crs} cannot show bbox {box}; choose a CRS made for that region")
     if np.abs(np.diff(x, axis=1)).max() > 0.5 * np.ptp(x):
-        raise InvalidInput(f"bbox {box} crosses the edge of {crs}; choose a CRS made for that region")
+        raise InvalidInput(
+            f"bbox {box} crosses the edge of {crs}; choose a CRS made for that region"
+        )
 
 
 def _project(source: CRS, target: CRS, x: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:

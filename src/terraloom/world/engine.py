@@ -32,7 +32,9 @@ REFITS = 2  # clip and project this often before what still clips is scaled
 class Engine(Protocol):
     """Draws one block from everything that reaches it; one call at a time."""
 
-    def __call__(self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats) -> Pixels:
+    def __call__(
+        self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats
+    ) -> Pixels:
         """Draw.
 
         Args:
@@ -65,9 +67,13 @@ def choose(engine: str, checkpoint: Checkpoint) -> tuple[str, str]:
         raise InvalidInput("engine 'cuda' finds no GPU; use auto, openvino or torch")
     if engine == "openvino":
         if not convertible:
-            raise InvalidInput(f"engine 'openvino' cannot run a {checkpoint.kind} model; use cuda or torch")
+            raise InvalidInput(
+                f"engine 'openvino' cannot run a {checkpoint.kind} model; use cuda or torch"
+            )
         if not find_spec("openvino"):
-            raise InvalidInput("engine 'openvino' is not installed: pip install 'terraloom[openvino]'")
+            raise InvalidInput(
+                "engine 'openvino' is not installed: pip install 'terraloom[openvino]'"
+            )
         return engine, _openvino_precision()
     return engine, "f32"
 
@@ -80,7 +86,9 @@ def geometry(checkpoint: Checkpoint) -> tuple[int, int]:
     return windows.MARGIN, windows.CELL
 
 
-def start(name: str, precision: str, checkpoint: Checkpoint, side: int, halo: int, seed: int) -> Engine:
+def start(
+    name: str, precision: str, checkpoint: Checkpoint, side: int, halo: int, seed: int
+) -> Engine:
     """Load the weights and make an engine ready for blocks of `side` pixels, halo included.
 
     Raises:
@@ -123,8 +131,12 @@ class _Cascade:
     def __init__(self, network: Callable[..., Tensor], halo: int) -> None:
         self._network, self._halo = network, halo
 
-    def __call__(self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats) -> Pixels:
-        inputs = [torch.from_numpy(np.ascontiguousarray(a))[None] for a in (lr, cover, ground, gsd, noise)]
+    def __call__(
+        self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats
+    ) -> Pixels:
+        inputs = [
+            torch.from_numpy(np.ascontiguousarray(a))[None] for a in (lr, cover, ground, gsd, noise)
+        ]
         y = self._network(*inputs)
         cells = self._halo // SCALE
         core = to_pixels(_crop(y, self._halo), _crop(inputs[0].to(y.device), cells))
@@ -137,7 +149,9 @@ class _Windows:
     def __init__(self, model: nn.Module, seed: int, evaluations: int, device: torch.device) -> None:
         self._sample = windows.sampler(model, seed, evaluations, device)  # type: ignore[arg-type]
 
-    def __call__(self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats) -> Pixels:
+    def __call__(
+        self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats
+    ) -> Pixels:
         return windows.fill(self._sample, torch.from_numpy(lr), torch.from_numpy(gsd))
 
 
@@ -179,7 +193,9 @@ def _openvino(model: CascadeUNet, side: int, precision: str) -> Callable[..., Te
 
     cells = side // SCALE
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # trace is OpenVINO's way in, deprecated or not
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # trace is OpenVINO's way in, deprecated or not
         traced = torch.jit.freeze(
             torch.jit.trace(  # type: ignore[no-untyped-call]
                 model, _example(model.config.period // SCALE), check_trace=False

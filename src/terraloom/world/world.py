@@ -165,7 +165,9 @@ class World:
             InvalidInput: a bad bbox, gsd or CRS, or a canvas that is too large.
         """
         grid = canvas(self._pyramid, bbox, gsd, crs)
-        _check_size(grid.width, grid.height, MAX_READ, "use export, a coarser gsd or a smaller bbox")
+        _check_size(
+            grid.width, grid.height, MAX_READ, "use export, a coarser gsd or a smaller bbox"
+        )
         data = np.empty((3, grid.height, grid.width), np.uint8)
         for window, pixels in _parts(grid):
             column, row, width, height = window.flatten()
@@ -231,4 +233,6 @@ def _check_block(block: int, halo: int, exact: int, period: int) -> None:
     if not smallest <= block <= largest or block & (block - 1) or block % period:
         raise InvalidInput(f"block {block} is not a power of two from {smallest} to {largest}")
     if not 0 <= halo <= exact or (exact - halo) % period:
-        raise InvalidInput(f"halo {halo} is not allowed: give {exact} less a multiple of {period}, at least 0")
+        raise InvalidInput(
+            f"halo {halo} is not allowed: give {exact} less a multiple of {period}, at least 0"
+        )
