@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terraloom.console import Commands, as_text, progress_bar, say
+from terraloom.console import Commands, as_text, hushed_libraries, progress_bar, say, show_warning
 from terraloom.errors import InvalidInput
 
 if TYPE_CHECKING:
     from terraloom.grid import BBox
     from terraloom.world import World
 
-SUFFIXES = (".tif", ".tiff", ".png")
+SUFFIXES = (".tif", ".png")
 
 
 app = typer.Typer(
@@ -302,13 +303,14 @@ def save(
             path, raster.data, {**world.tags, "TERRALOOM_GSD": f"{gsd:g}"}, overwrite=overwrite
         )
     else:
-        with progress_bar(path.name) as progress:
+        with progress_bar(path.name) as progress, hushed_libraries():
             world.export(bbox, gsd, path, crs, overwrite, progress)
     typer.echo(path)
 
 
 def main() -> None:
     """Entry point of the `terraloom` command."""
+    warnings.showwarning = show_warning
     app()
 
 

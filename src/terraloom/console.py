@@ -6,6 +6,8 @@ Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 130 Ct
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +18,7 @@ from typer.core import TyperGroup
 from terraloom.errors import TerraloomError
 
 Progress = Callable[[int, int], None]
+STDERR = 2
 
 
 class Commands(TyperGroup):
@@ -52,6 +55,11 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A Python warning on one line, without the place in the code; see `warnings.showwarning`."""
+    say(f"terraloom: warning: {message}")
+
+
 def as_text(value: object) -> str:
     """A value of `installation()` on one line."""
     if isinstance(value, dict):
@@ -69,3 +77,23 @@ def progress_bar(title: str) -> Iterator[Progress]:
     with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def hushed_libraries() -> Iterator[None]:
+    """Keep C libraries off the terminal: libtiff prints what GDAL raises as well. Python's stderr goes on."""
+    try:
+        mine = sys.stderr.fileno() == STDERR
+    except (OSError, ValueError):  # not a file, as in tests
+        mine = False
+    if not mine:
+        yield
+        return
+    terminal, python = os.dup(STDERR), sys.stderr
+    with open(os.devnull, "w") as nowhere, open(terminal, "w", buffering=1) as sys.stderr:
+        os.dup2(nowhere.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, STDERR)
+            sys.stderr = python

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,31 +42,36 @@ def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 80)
     """Write the base map as a WebP-compressed COG; `quality` keeps it within 16 MB."""
     size = level_size(BASE_LEVEL)
     step = 2 * MERCATOR_EDGE / size
-    raw = out.with_name(f".{out.name}.raw.tif")
-    with rasterio.open(
-        raw,
-        "w",
-        driver="GTiff",
-        width=size,
-        height=size,
-        count=3,
-        dtype="uint8",
-        tiled=True,
-        compress="deflate",
-        photometric="rgb",
-        crs="EPSG:3857",
-        transform=Affine(step, 0, -MERCATOR_EDGE, 0, -step, MERCATOR_EDGE),
-    ) as dst:
-        for x, y, rgb in tiles(data_dir, BASE_LEVEL):
-            window = RasterWindow(x * TILE, y * TILE, TILE, TILE)
-            dst.write(palette.bluemarble(rgb).transpose(2, 0, 1), window=window)
-        dst.update_tags(
-            TIFFTAG_COPYRIGHT="NASA Earth Observatory / GIBS, Blue Marble Next Generation",
-            TIFFTAG_IMAGEDESCRIPTION="Terraloom base map: Blue Marble, zoom 6, with Terraloom's tone curve",
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        raw, done = Path(folder) / "raw.tif", Path(folder) / "done.tif"
+        with rasterio.open(
+            raw,
+            "w",
+            driver="GTiff",
+            width=size,
+            height=size,
+            count=3,
+            dtype="uint8",
+            tiled=True,
+            compress="deflate",
+            photometric="rgb",
+            crs="EPSG:3857",
+            transform=Affine(step, 0, -MERCATOR_EDGE, 0, -step, MERCATOR_EDGE),
+        ) as dst:
+            for x, y, rgb in tiles(data_dir, BASE_LEVEL):
+                window = RasterWindow(x * TILE, y * TILE, TILE, TILE)
+                dst.write(palette.bluemarble(rgb).transpose(2, 0, 1), window=window)
+            dst.update_tags(
+                TIFFTAG_COPYRIGHT="NASA Earth Observatory / GIBS, Blue Marble Next Generation",
+                TIFFTAG_IMAGEDESCRIPTION="Terraloom base map: Blue Marble, zoom 6, with Terraloom's tone curve",
+            )
+        rasterio.shutil.copy(
+            raw,
+            done,
+            driver="COG",
+            compress="webp",
+            quality=quality,
+            blocksize=512,
+            overviews="none",
         )
-    part = out.with_name(f".{out.name}.part.tif")
-    rasterio.shutil.copy(
-        raw, part, driver="COG", compress="webp", quality=quality, blocksize=512, overviews="none"
-    )
-    raw.unlink()
-    part.replace(out)
+        os.replace(done, out)
