@@ -165,7 +165,7 @@ def check_bbox(bbox: Sequence[float]) -> BBox:
         raise InvalidInput(
             f"bbox {box} has south {south} >= north {north}; the order is west, south, east, north"
         )
-    if _degrees_wide(west, east) <= 0:
+    if degrees_wide(west, east) <= 0:
         raise InvalidInput(f"bbox {box} has no width; west and east must differ")
     return box
 
@@ -179,8 +179,8 @@ def window_of(bbox: Sequence[float], level: int) -> Window:
     west, south, east, north = check_bbox(bbox)
     size = level_size(level)
     left = (west + 180) / 360 * size
-    x, width = _cover(left, left + _degrees_wide(west, east) / 360 * size)
-    y, height = _cover(_row(north, size), _row(south, size))
+    x, width = cover(left, left + degrees_wide(west, east) / 360 * size)
+    y, height = cover(row_of(north, size), row_of(south, size))
     y = min(y, size - 1)
     return Window(level, x % size, y, min(width, size), min(height, size - y))
 
@@ -256,12 +256,13 @@ def level_for(gsd: float, lat: float) -> int:
     )
 
 
-def _degrees_wide(west: float, east: float) -> float:
+def degrees_wide(west: float, east: float) -> float:
+    """Degrees from west to east; west > east crosses the antimeridian."""
     return east - west if west <= east else east + 360 - west
 
 
-def _row(lat: float, size: int) -> float:
-    """Row coordinate of a latitude, 0 at the north edge (inverse Gudermannian)."""
+def row_of(lat: float, size: float) -> float:
+    """Row coordinate of a latitude on a map of `size` rows, 0 at the north edge (inverse Gudermannian)."""
     row = (1 - math.asinh(math.tan(math.radians(lat))) / math.pi) / 2 * size
     return min(max(row, 0.0), float(size))
 
@@ -271,7 +272,7 @@ def _latitude(row: int, size: int) -> float:
     return min(max(lat, -MAX_LATITUDE), MAX_LATITUDE)
 
 
-def _cover(start: float, stop: float) -> tuple[int, int]:
-    """First pixel and number of pixels that cover [start, stop]."""
+def cover(start: float, stop: float) -> tuple[int, int]:
+    """First pixel and number of pixels that cover [start, stop]; an edge within `SNAP` of a grid line lies on it."""
     first = math.floor(start + SNAP)
     return first, max(math.ceil(stop - SNAP) - first, 1)
