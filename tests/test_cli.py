@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,11 @@ def test_zoom_writes_a_tagged_cog_and_prints_only_its_name(run: Run, tiny: Path)
     assert (tags["SYNTHETIC"], tags["TERRALOOM_WORLD_ID"]) == ("true", world.id)
     assert tags["TERRALOOM_SEED"] == "0" and tags["TERRALOOM_MODEL"] == world.spec.model
     assert "Blue Marble" in tags["TIFFTAG_COPYRIGHT"]
+    page = (REPO / "docs" / "provenance.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(\w+)`", page, re.M)) == tags.keys() - {
+        "AREA_OR_POINT",
+        "OVR_RESAMPLING_ALG",
+    }
 
 
 def test_png_has_the_pixels_and_the_tags_of_the_cog(run: Run, tiny: Path) -> None:

@@ -35,8 +35,10 @@ MAX_READ = 16384  # pixels, longest side of an array
 MAX_EXPORT = 1 << 20  # pixels, longest side of a file
 BLOCKS = (64, 4096)  # pixels, smallest and largest block; powers of two tile every level
 CREDITS = (
-    "Synthetic image made by Terraloom. Derived from NASA Blue Marble Next Generation (NASA Earth Observatory), "
-    "MODIS MCD12C1 land cover (NASA LP DAAC) and Natural Earth; weights CC BY-SA 4.0."
+    "Synthetic image made by Terraloom. Maps: NASA Earth Observatory (Blue Marble Next Generation), NASA LP DAAC "
+    "(MCD12C1), Natural Earth. Weights (CC BY-SA 4.0) trained on these, Landsat and National Map imagery of the U.S. "
+    "Geological Survey, USDA NAIP, modified Copernicus Sentinel data, imagery (c) Planet Labs (Planet Open California, "
+    "CC BY-SA 4.0), Orthofoto Kanton Zuerich (Amt fuer Raumentwicklung)."
 )
 
 
