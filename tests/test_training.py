@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, reduce4
 from terraloom.training.batches import Batches, degraded_pair, flattened
+from terraloom.training.cascade import colour_bands, lattice_share
 from terraloom.training.loop import run
 from terraloom.training.packed import Pack
 from terraloom.training.recipe import load_recipe
@@ -42,7 +43,9 @@ def pack_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images.append(encode(rgb, "WEBP"))
         grounds.append(encode(cells, "PNG"))
         name, gsd = ("fine", 38.0) if k < 4 else ("coarse", 150.0)
-        rows.append({"set": name, "gsd": gsd, "place": str(k), "val": k in (3, 7), "size": [256, 256]})
+        rows.append(
+            {"set": name, "gsd": gsd, "place": str(k), "val": k in (3, 7), "size": [256, 256]}
+        )
     path = tmp_path_factory.mktemp("pack") / "pack.safetensors"
     save_file(
         {
@@ -75,6 +78,7 @@ pixel = 0.12
 feature = 0.35
 band = 0.05
 critic = 0.35
+lattice = 0.5
 [data]
 batch = 2
 small_batch = 2
@@ -95,7 +99,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    return {k: v for shard in sorted(folder.glob("*.safetensors")) for k, v in load_file(shard).items()}
+    return {
+        k: v for shard in sorted(folder.glob("*.safetensors")) for k, v in load_file(shard).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +135,18 @@ def test_training_changes_every_part_and_exports_a_checkpoint(trained: Path, rec
     assert (trained / "checkpoint" / "critic.safetensors").exists()
 
 
-def test_start_from_a_checkpoint(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:
+def test_start_from_a_checkpoint(
+    trained: Path, recipe: Path, pack_path: Path, tmp_path: Path
+) -> None:
     run(recipe, pack_path, tmp_path, threads=1, steps=1, start=trained / "checkpoint")
     before = tensors(trained / "state")["module/ema/head.weight"]
     after = tensors(tmp_path / "state")["module/ema/head.weight"]
     assert float((before - after).abs().max()) < 1e-3  # one step and bf16 rounding away
 
 
-def test_damaged_state_is_one_clear_error(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:
+def test_damaged_state_is_one_clear_error(
+    trained: Path, recipe: Path, pack_path: Path, tmp_path: Path
+) -> None:
     run(recipe, pack_path, tmp_path, threads=1, steps=1)
     shard = tmp_path / "state" / "000.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
@@ -196,6 +206,21 @@ def test_targets_stay_consistent_with_their_inputs() -> None:
     assert bool((flat.std((2, 3)) < 0.2 * lr.std((2, 3))).all())
 
 
+def test_lattice_share_finds_a_repeated_cell_and_not_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 3, 128, 128, generator=generator)
+    assert torch.allclose(lattice_share(noise), torch.tensor([1 / 64, 1 / 64, 1 / 16]), rtol=0.3)
+    cell = torch.randn(2, 3, 4, 4, generator=generator).repeat(1, 1, 32, 32)
+    assert bool((lattice_share(cell) > 0.99).all())
+    assert float(lattice_share(noise + cell)[0]) > 0.4
+
+
+def test_colour_bands_tell_grey_from_colour() -> None:
+    x = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
+    grey = colour_bands(x)
+    assert bool((grey[:, :3] > 1e-3).all()) and bool((grey[:, 3:] < 1e-6).all())
+
+
 def test_same_step_same_randomness(pack_path: Path) -> None:
     recipe = {
         "sources": [["fine", 1, 1.0]], "small_sources": [["fine", 2, 1.0]],
@@ -204,5 +229,7 @@ def test_same_step_same_randomness(pack_path: Path) -> None:
     batches = Batches(Pack.load(pack_path), recipe)
     a, b = (batches.paired(np.random.default_rng([1, 7]), 3, 128, False) for _ in range(2))
     assert torch.equal(a.hr, b.hr) and torch.equal(a.cover, b.cover)
-    like = batches.like(np.random.default_rng(0), torch.full((2, 8, 8), 13), torch.full((2,), 38.0), 128)
+    like = batches.like(
+        np.random.default_rng(0), torch.full((2, 8, 8), 13), torch.full((2,), 38.0), 128
+    )
     assert like is not None and bool((like.gsd < 80).all())
