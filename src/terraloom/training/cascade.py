@@ -94,6 +94,9 @@ class CascadeTask:
         self.losses, self.data = recipe["losses"], recipe["data"]
         model = CascadeUNet(CascadeConfig(**recipe["model"]))
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        for layer in self.model.modules():  # a crop's rim must not tell the network where it is: in
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):  # a world nothing does
+                layer.padding_mode = "circular"
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.critic = Critic(model.config.cover_classes).to(device)
         self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
