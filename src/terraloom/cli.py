@@ -203,6 +203,23 @@ def train(
     typer.echo(run(recipe, pack, out, minutes, steps, resume, start, threads))
 
 
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name of shipped weights, or a checkpoint folder.")],
+    pack: Annotated[Path, typer.Option(help="Training file made by `terraloom data pack`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and sheets.")],
+    seed: Seed = 0,
+    places: Annotated[int, typer.Option(help="Chains to draw, 1 to 40.")] = 40,
+    quick: Annotated[bool, typer.Option("--quick", help="No trained judges.")] = False,
+) -> None:
+    """Measure a cascade: chains, spectra, land cover, real against generated; with contact sheets."""
+    from terraloom.evaluation import evaluate as measure
+
+    say(f"Drawing {places} chains and measuring; a few minutes ...")
+    measure(model, pack, out, seed=seed, places=places, quick=quick)
+    typer.echo(out)
+
+
 @data.command("pack")
 def data_pack(data_dir: DataDir, output: OutFile) -> None:
     """Pack the imagery sets into one training file of at most 45 MiB."""

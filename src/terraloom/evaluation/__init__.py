@@ -1,0 +1,5 @@
+"""Is it any good: chains, spectra, land cover, discriminators and pictures of a cascade checkpoint."""
+
+from terraloom.evaluation.report import evaluate
+
+__all__ = ["evaluate"]
