@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import reduce4
-from terraloom.weights import Checkpoint, find, save_model
+from terraloom.weights import SHIPPED, Checkpoint, find, save_model
 from terraloom.world import engine as engines
 
 SIDE, HALO = 256, 96
@@ -144,7 +144,7 @@ def test_metaearth_is_drawn_by_its_own_windows(tmp_path: Path) -> None:
 
     config = MetaEarthConfig(widths=(32,) * 4, attention=(), embed=32, lr_blocks=1, evaluations=1)
     saved = save_model(MetaEarthUNet(config), tmp_path)
-    assert engines.geometry(saved) == (64, 128)
+    assert engines.geometry(saved) == engines.Geometry(exact=64, usual=64, period=128)
     assert engines.choose("auto", saved)[0] in ("torch", "cuda")
     with pytest.raises(InvalidInput, match="cannot run a metaearth"):
         engines.choose("openvino", saved)
@@ -158,3 +158,41 @@ def test_a_gpu_draws_what_the_cpu_draws(checkpoint: Checkpoint, drawn: np.ndarra
         pytest.skip("no GPU")
     on_gpu = engines.start("cuda", "f32", checkpoint, SIDE, HALO, 0)(*inputs())
     assert np.abs(on_gpu.astype(int) - drawn).max() <= 1
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(("gsd", "green"), [(150.0, 110), (10.0, 90), (0.6, 120)])
+def test_the_usual_halo_of_shipped_weights_suffices(gsd: float, green: int) -> None:
+    if not (SHIPPED / "cascade").is_dir():
+        pytest.skip("no shipped weights in this checkout")
+    shipped, side = find("cascade"), 128
+    exact, usual = engines.geometry(shipped).exact, engines.geometry(shipped).usual
+    assert (exact, usual) == (192, 128)
+    rng, cells = np.random.default_rng(0), (side + 2 * exact) // 4
+    coarse = rng.normal(0, 25, (3, cells // 8, cells // 8)).repeat(8, 1).repeat(8, 2)
+    lr = (
+        coarse
+        + rng.normal(0, 6, (3, cells, cells))
+        + np.array([green - 10, green, green - 30])[:, None, None]
+    )
+    lr = np.clip(np.rint(lr), 0, 255).astype(np.float32) / 127.5 - 1
+    cover = np.full((cells, cells), 12, np.uint8)
+    ground = np.zeros((6, cells, cells), np.float32)
+    noise = rng.standard_normal((1, 4 * cells, 4 * cells), np.float32)
+    whole = lr, cover, ground, np.full(cells, gsd, np.float32), noise
+    cut, wide = (
+        slice((exact - usual) // 4, (usual - exact) // 4),
+        slice(exact - usual, usual - exact),
+    )
+    part = (
+        lr[:, cut, cut],
+        cover[cut, cut],
+        ground[:, cut, cut],
+        whole[3][cut],
+        noise[:, wide, wide],
+    )
+    everything = engines.start("torch", "f32", shipped, side + 2 * exact, exact, 0)(*whole)
+    drawn = engines.start("torch", "f32", shipped, side + 2 * usual, usual, 0)(*part)
+    difference = np.abs(drawn.astype(int) - everything)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3

@@ -38,7 +38,7 @@ def new_world(tiny_checkpoint: Path, tiny_base: Path) -> Any:
 
     def make(seed: int = 7, **options: Any) -> World:
         defaults = {"model": tiny_checkpoint, "base": tiny_base, "cache": False}
-        return World(seed, **{**defaults, "engine": "torch", "block": BLOCK, **options})
+        return World(seed, **{**defaults, "engine": "torch", "block": BLOCK, "halo": 96, **options})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ground, "open", lambda cover: ground)
@@ -99,7 +99,7 @@ import hashlib, sys, torch
 torch.set_num_threads(1)
 from terraloom.world import World
 model, base, cache = sys.argv[1:]
-world = World(7, model=model, base=base, cache=cache, engine="torch", block=256)
+world = World(7, model=model, base=base, cache=cache, engine="torch", block=256, halo=96)
 for z, x, y in ((9, 300, 211), (14, 9600, 6767)):
     print(world.id, hashlib.sha256(world.tile(z, x, y)).hexdigest())
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -78,12 +79,26 @@ def choose(engine: str, checkpoint: Checkpoint) -> tuple[str, str]:
     return engine, "f32"
 
 
-def geometry(checkpoint: Checkpoint) -> tuple[int, int]:
-    """(halo, period) in pixels: what a block needs around it, and the lattice its sides lie on."""
+@dataclass(frozen=True)
+class Geometry:
+    """What a network asks of blocks, in pixels."""
+
+    exact: int  # halo with which a block equals the same pixels of the whole canvas
+    usual: int  # halo that is drawn
+    period: int  # lattice of the sides of blocks
+
+
+def geometry(checkpoint: Checkpoint) -> Geometry:
+    """What a checkpoint's network asks of blocks.
+
+    A cascade is usually drawn with two thirds of its exact halo: with shipped weights that changes a millionth of the
+    pixels, by 1/255, and saves a sixth of the work. With a third, up to 0.7 % of them change, by up to 7.
+    """
     config = configuration(checkpoint)
     if isinstance(config, CascadeConfig):
-        return config.halo, config.period
-    return windows.MARGIN, windows.CELL
+        usual = 2 * config.halo // 3 // config.period * config.period
+        return Geometry(config.halo, usual, config.period)
+    return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL)
 
 
 def start(

@@ -76,7 +76,7 @@ class World:
             cache: folder for drawn blocks; None is TERRALOOM_CACHE or the user's cache folder, False memory only.
             engine: auto, cuda, openvino or torch.
             block: pixels, side of the blocks drawn at once: a power of two from 64 to 4096.
-            halo: pixels drawn around each block; by default what makes a block equal the whole canvas.
+            halo: pixels drawn around each block, see `terraloom.world.engine.geometry`.
 
         Raises:
             InvalidInput: a value outside its range, or a file that cannot be used.
@@ -84,9 +84,9 @@ class World:
         """
         checkpoint = weights.find(model)
         noise = NoiseField(seed)
-        exact, period = engines.geometry(checkpoint)
-        halo = exact if halo is None else halo
-        _check_block(block, halo, exact, period)
+        geometry = engines.geometry(checkpoint)
+        halo = geometry.usual if halo is None else halo
+        _check_block(block, halo, geometry)
         ground = Ground.open(None if cover is None else Path(cover))
         base_map = BaseMap(base)
         name, precision = engines.choose(engine, checkpoint)
@@ -230,7 +230,8 @@ def _check_size(width: int, height: int, limit: int, advice: str) -> None:
         )
 
 
-def _check_block(block: int, halo: int, exact: int, period: int) -> None:
+def _check_block(block: int, halo: int, geometry: engines.Geometry) -> None:
+    exact, period = geometry.exact, geometry.period
     smallest, largest = max(BLOCKS[0], period), BLOCKS[1]
     if not smallest <= block <= largest or block & (block - 1) or block % period:
         raise InvalidInput(f"block {block} is not a power of two from {smallest} to {largest}")
