@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
+from terraloom.data.ground import FINEST_MASKED_LEVEL, UNKNOWN_COVER, Ground
 from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, Window, window_of
 from terraloom.models.cascade import CascadeUNet
 from terraloom.noise import NoiseField
@@ -42,10 +42,11 @@ def torus(model: nn.Module) -> None:
 
 
 class Roller:
-    """Carries places down with one model and one seed."""
+    """Carries places down with one model and one seed; `known=False` withholds the maps from the network."""
 
-    def __init__(self, model: CascadeUNet, seed: int = 0) -> None:
+    def __init__(self, model: CascadeUNet, seed: int = 0, known: bool = True) -> None:
         torus(model)
+        self.known = known
         self.model, self.noise = model.eval(), NoiseField(seed)
         self.base, self.ground = BaseMap(), Ground.open()
 
@@ -78,10 +79,11 @@ class Roller:
         """The level below a window, (3, 4 CELLS, 4 CELLS), and the window's land cover."""
         cover, layers = self.ground.cells(window)
         level = window.level + 2
-        if level > FINEST_MASKED_LEVEL:
+        if level > FINEST_MASKED_LEVEL or not self.known:
             layers = np.zeros_like(layers)
+        told = cover if self.known else np.full_like(cover, UNKNOWN_COVER)
         noise = self.noise.window(level, 4 * window.x, 4 * window.y, 4 * CELLS, 4 * CELLS)
-        arrays: tuple[Any, ...] = (cover, layers, (window.gsd / 4).astype(np.float32), noise)
+        arrays: tuple[Any, ...] = (told, layers, (window.gsd / 4).astype(np.float32), noise)
         lr = torch.from_numpy(rgb.astype(np.float32))[None] / 127.5 - 1
         with torch.inference_mode():
             y = self.model(lr, *(torch.from_numpy(np.ascontiguousarray(a))[None] for a in arrays))
