@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from terraloom.grid import BBox
     from terraloom.world import World
 
-SUFFIXES = (".tif", ".png")
+SUFFIXES = (".tif", ".png", ".webp")
 
 
 app = typer.Typer(
@@ -45,7 +45,9 @@ Cover = Annotated[
     typer.Option(help="Your own land cover (IGBP classes) as a GeoTIFF.", show_default=False),
 ]
 Engine = Annotated[str, typer.Option(help="auto, openvino or torch.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="File to write: .tif (COG) or .png.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="File to write: .tif (COG), .png or .webp.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
 OutFile = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 DataDir = Annotated[
@@ -312,11 +314,11 @@ def save(
     world: World, bbox: BBox, gsd: float, path: Path, crs: str | None, overwrite: bool
 ) -> None:
     """Write a place in the format that the file's name asks for, and print the name."""
-    if path.suffix.lower() == ".png":
-        from terraloom.io.cog import write_png
+    if path.suffix.lower() != ".tif":
+        from terraloom.io.picture import write_picture
 
         raster = world.read(bbox, gsd, crs)
-        write_png(
+        write_picture(
             path, raster.data, {**world.tags, "TERRALOOM_GSD": f"{gsd:g}"}, overwrite=overwrite
         )
     else:

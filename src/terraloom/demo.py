@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from terraloom.errors import InvalidInput
 from terraloom.grid import Window, bbox_of, coarsest_gsd, gsd_at, window_of
-from terraloom.io.cog import write_png
+from terraloom.io.picture import write_picture
 
 if TYPE_CHECKING:
     from terraloom.world import World
@@ -100,8 +100,8 @@ def draw(
     gsd = coarsest_gsd(box, SCENE_LEVEL)  # that of the level: its pixels as they are
     world.export(box, gsd, scene.cog, overwrite=True, progress=progress)
     rgb = world.level(window.level, window.x, window.y, window.width, window.height)
-    write_png(scene.png, rgb, world.tags, overwrite=True)
-    write_png(scene.strip, strip(world, place), world.tags, overwrite=True)
+    write_picture(scene.png, rgb, world.tags, overwrite=True)
+    write_picture(scene.strip, strip(world, place), world.tags, overwrite=True)
     return scene
 
 

@@ -1,0 +1,172 @@
+"""Cloud-Optimized GeoTIFF of any size in bounded memory.
+
+A COG stores overviews before the pixels they summarise, so it cannot be written front to back. Blocks are streamed
+into a plain tiled GeoTIFF, from which GDAL's COG driver then makes the real file; both are staged beside the target,
+which takes about 2.3 times the room of the result while it works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.windows import Window
+
+from terraloom.errors import InvalidInput
+from terraloom.io.staging import staging, writing
+
+BLOCK = 512  # pixels, side of the tiles inside the file
+CACHE_MB = 64  # GDAL's block cache; bounds memory together with the blocks in flight
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def block_windows(width: int, height: int, step: int = BLOCK) -> Iterator[Window]:
+    """The windows of `step` px (a multiple of 512), row by row, that tile an image of this size."""
+    for row in range(0, height, step):
+        for column in range(0, width, step):
+            yield Window(column, row, min(step, width - column), min(step, height - row))
+
+
+def stream_cog(
+    path: str | Path,
+    blocks: Iterable[tuple[Window, Pixels]],
+    *,
+    width: int,
+    height: int,
+    bands: Sequence[str],
+    transform: Affine,
+    crs: Any,
+    tags: Mapping[str, str],
+    overwrite: bool = False,
+) -> Path:
+    """Write a Cloud-Optimized GeoTIFF from blocks, in memory that does not grow with the image.
+
+    Args:
+        path: the file to make; its folder must exist.
+        blocks: (rasterio Window, uint8 array (bands, h, w)); windows lie on the 512 px lattice, together
+            cover the image, and none comes twice. Not touched before all other input is checked.
+        width: pixels.
+        height: pixels.
+        bands: names, stored as band descriptions.
+        transform: pixel to `crs`, north up.
+        crs: anything rasterio understands.
+        tags: dataset tags, such as SYNTHETIC=true; TIFFTAG_* ones become TIFF fields. No clock is read:
+            equal input gives equal bytes.
+        overwrite: replace an existing file.
+
+    Raises:
+        InvalidInput: on a path that cannot be written, an existing file without `overwrite`, or blocks
+            that are off the lattice, doubled or missing.
+        TerraloomError: when writing fails, for instance because the disk is full.
+    """
+    crs = _crs(crs)
+    if width < 1 or height < 1:
+        raise InvalidInput(
+            f"an image of {width} x {height} pixels is empty; both sides must be at least 1"
+        )
+    profile = {
+        "width": width,
+        "height": height,
+        "count": len(bands),
+        "transform": transform,
+        "crs": crs,
+        "photometric": "rgb" if len(bands) == 3 else "minisblack",
+    }
+    with staging(path, overwrite) as folder, rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+        _write_raw(folder / "raw.tif", blocks, profile, bands, tags, path)
+        with writing(path, folder):
+            rasterio.shutil.copy(
+                folder / "raw.tif",
+                folder / "done",
+                driver="COG",
+                compress="deflate",
+                predictor="YES",
+                blocksize=BLOCK,
+                overview_resampling="average",
+                bigtiff="IF_SAFER",
+            )
+            _check_whole(folder / "done")
+    return Path(path)
+
+
+def _write_raw(
+    raw: Path,
+    blocks: Iterable[tuple[Window, Pixels]],
+    profile: dict[str, Any],
+    bands: Sequence[str],
+    tags: Mapping[str, str],
+    path: str | Path,
+) -> None:
+    """Stream blocks into a tiled GeoTIFF, every 512 px tile written once and whole."""
+    layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "pixel"}
+    layout |= {"compress": "deflate", "zlevel": 1, "predictor": 2, "bigtiff": "IF_SAFER"}
+    missing = np.ones((-(-profile["height"] // BLOCK), -(-profile["width"] // BLOCK)), bool)
+    with writing(path, raw.parent):
+        file = rasterio.open(raw, "w", driver="GTiff", dtype="uint8", **profile, **layout)
+    try:
+        file.update_tags(**tags)
+        for number, name in enumerate(bands, 1):
+            file.set_band_description(number, name)
+        for window, block in blocks:
+            _take(missing, window, block, profile)
+            with writing(path, raw.parent):
+                file.write(block, window=window)
+    finally:
+        with writing(path, raw.parent):
+            file.close()
+    if missing.any():
+        raise InvalidInput(f"{missing.sum()} of {missing.size} blocks of {path} never came")
+    with writing(path, raw.parent):
+        _check_whole(raw)
+
+
+def _check_whole(path: Path) -> None:
+    """Raise when a tile of a GeoTIFF lies beyond its end: GDAL keeps silent on what it fails to write while closing."""
+    end = path.stat().st_size
+    with rasterio.open(path) as file:
+        for (row, column), _ in file.block_windows(1):
+            start, size = (
+                file.get_tag_item(f"BLOCK_{what}_{column}_{row}", "TIFF", bidx=1)
+                for what in ("OFFSET", "SIZE")
+            )
+            if start is None or int(start) + int(size) > end:
+                raise OSError(f"its end is missing, after {end} bytes")
+
+
+def _take(
+    missing: npt.NDArray[np.bool_], window: Window, block: Pixels, profile: dict[str, Any]
+) -> None:
+    """Strike the tiles of a window off the list, or say why they do not fit."""
+    column, row, width, height = window.flatten()
+    right, bottom = column + width, row + height
+    if (
+        any(start < 0 or start % BLOCK for start in (column, row))
+        or any(
+            stop > end or (stop % BLOCK and stop != end)
+            for stop, end in ((right, profile["width"]), (bottom, profile["height"]))
+        )
+        or min(width, height) < 1
+    ):
+        raise InvalidInput(f"{window} is off the lattice of {BLOCK} px blocks of the image")
+    if block.shape != (profile["count"], height, width) or block.dtype != np.uint8:
+        raise InvalidInput(f"a block of {block.dtype} {block.shape} does not fit {window}")
+    tiles = missing[row // BLOCK : -(-bottom // BLOCK), column // BLOCK : -(-right // BLOCK)]
+    if not tiles.all():
+        raise InvalidInput(f"{window} holds a block that was written before")
+    tiles[:] = False
+
+
+def _crs(crs: Any) -> CRS:
+    try:
+        return CRS.from_user_input(crs)
+    except CRSError as error:
+        raise InvalidInput(f"the CRS {crs!r} is not known; give one such as EPSG:32631") from error

@@ -1,0 +1,50 @@
+"""Files that appear whole or not at all: written in a hidden folder beside the target, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from terraloom.errors import InvalidInput, TerraloomError
+
+
+@contextmanager
+def staging(path: str | Path, overwrite: bool) -> Iterator[Path]:
+    """A hidden folder beside `path`; what is in its file `done` at the end becomes `path`."""
+    path = Path(path)
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise InvalidInput(f"{path} exists already; allow overwriting or give another name")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"the folder {path.parent} does not exist; create it first")
+    try:
+        hidden = tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.{os.getpid()}.", suffix=".part", dir=path.parent
+        )
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write in {path.parent}: {error.strerror}; choose another"
+        ) from error
+    with hidden as folder:
+        yield Path(folder)
+        os.replace(Path(folder) / "done", path)
+
+
+@contextmanager
+def writing(path: str | Path, folder: Path) -> Iterator[None]:
+    """Turn whatever GDAL, Pillow or the system raise while they write into one sentence."""
+    try:
+        yield
+    except Exception as error:  # GDAL's own errors share no public base class
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        free = shutil.disk_usage(folder).free / 1e6
+        raise TerraloomError(
+            f"cannot write {path}: {cause}; the disk has {free:.0f} MB left, is that enough?"
+        ) from error
