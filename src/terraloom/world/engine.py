@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from terraloom.diffusion import windows
 from terraloom.errors import InvalidInput
-from terraloom.models.cascade import SCALE, CascadeConfig, CascadeUNet, consistent, nearest4
+from terraloom.models.cascade import SCALE, CascadeConfig, CascadeUNet
 from terraloom.weights import Checkpoint, configuration, load_model
 
 Pixels = npt.NDArray[np.uint8]
@@ -130,14 +130,20 @@ def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
     Returns:
         uint8 (B, 3, 4h, 4w).
     """
-    y = consistent(y, lr)
+    batch, _, h, w = lr.shape
+    cells = F.pixel_unshuffle(y, SCALE).reshape(batch, 3, SCALE * SCALE, h, w)
+    mean = lr[:, :, None]
+    cells = cells + (mean - cells.mean(2, keepdim=True))
     for _ in range(REFITS):
-        y = consistent(y.clamp(-1, 1), lr)
-    detail = y - nearest4(lr)
-    highest, lowest = F.max_pool2d(detail, SCALE), -F.max_pool2d(-detail, SCALE)
-    room = torch.minimum((1 - lr) / highest.clamp(min=1e-6), (-1 - lr) / lowest.clamp(max=-1e-6))
-    y = nearest4(lr) + detail * nearest4(room.clamp(0, 1))
-    return ((y + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        cells.clamp_(-1, 1)
+        cells += mean - cells.mean(2, keepdim=True)
+    cells -= mean
+    highest, lowest = cells.amax(2, keepdim=True), cells.amin(2, keepdim=True)
+    room = torch.minimum(
+        (1 - mean) / highest.clamp(min=1e-6), (-1 - mean) / lowest.clamp(max=-1e-6)
+    )
+    pixels = (cells * room.clamp(0, 1) + mean + 1).mul_(127.5).round_().clamp_(0, 255)
+    return F.pixel_shuffle(pixels.to(torch.uint8).flatten(1, 2), SCALE)
 
 
 class _Cascade:
