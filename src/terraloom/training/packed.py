@@ -29,6 +29,7 @@ class Sample:
     cover: Bytes  # (h / 4, w / 4) IGBP class, 18 unknown
     mask: Bytes  # (h / 4, w / 4) Natural Earth bits, 0 unknown
     gsd: float  # metres per pixel
+    place: str = ""  # images of one place never stand on both sides of the split
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,15 @@ class Pack:
         for row, image, ground in zip(index["rows"], images, grounds, strict=True):
             if row["val"] == validation:
                 cells = _decode(ground)
-                sets[row["set"]].append(
-                    Sample(
-                        row["set"], _decode(image), cells[..., 0], cells[..., 1], float(row["gsd"])
-                    )
+                sample = Sample(
+                    row["set"],
+                    _decode(image),
+                    cells[..., 0],
+                    cells[..., 1],
+                    float(row["gsd"]),
+                    str(row["place"]),
                 )
+                sets[row["set"]].append(sample)
         return cls(dict(sets))
 
 
