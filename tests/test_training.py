@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, reduce4
 from terraloom.training.batches import Batches, degraded_pair, flattened
-from terraloom.training.cascade import colour_bands, lattice_share
+from terraloom.training.cascade import CascadeTask, colour_bands, lattice_share
 from terraloom.training.loop import run
 from terraloom.training.packed import Pack
 from terraloom.training.recipe import load_recipe
@@ -80,7 +80,8 @@ band = 0.05
 critic = 0.35
 lattice = 0.5
 [data]
-batch = 2
+batch = 4
+wide = 0.5
 small_batch = 2
 unknown_cover = 0.1
 sources = [["fine", 1, 0.5], ["coarse", 1, 0.5]]
@@ -109,6 +110,22 @@ def trained(recipe: Path, pack_path: Path, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("whole")
     run(recipe, pack_path, out, threads=1, steps=6)
     return out
+
+
+@pytest.mark.parametrize("wide", [0.0, 1.0])
+@pytest.mark.parametrize("kind", ["paired", "small", "chain", "flat"])
+def test_every_kind_of_step_learns(kind: str, wide: float, recipe: Path, pack_path: Path) -> None:
+    settings = load_recipe(recipe)
+    settings["schedule"] |= {"shares": {kind: 1.0}, "warmup_steps": 0}
+    settings["data"]["wide"] = wide
+    torch.set_num_threads(1)
+    task = CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
+    before = task.model.head.weight.detach().clone()
+    logs = task.step(0, np.random.default_rng(4), lambda parameters: None)
+    assert (
+        logs["images"] >= 1 and f"{kind}_hinge" in logs and np.isfinite(list(logs.values())).all()
+    )
+    assert not torch.equal(before, task.model.head.weight)
 
 
 def test_resume_is_exact(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:

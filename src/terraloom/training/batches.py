@@ -58,6 +58,7 @@ class Batches:
         self.small = _sources(data["small_sources"], pack)
         self.chains = _sources(data["chains"], pack)
         self.unknown = float(data["unknown_cover"])
+        self._wide: dict[tuple[str, int], list[Sample]] = {}
         self._pool: dict[tuple[int, int], list[tuple[Sample, int]]] = defaultdict(list)
         for source in self.sources + self.small:
             for sample in pack.sets[source.set]:
@@ -66,7 +67,11 @@ class Batches:
 
     def paired(self, rng: np.random.Generator, count: int, size: int, small: bool) -> Batch:
         """Random crops over all levels, colours jittered."""
-        sources = self.small if small else self.sources
+        sources = [
+            s for s in (self.small if small else self.sources) if self._large_enough(s, size)
+        ]
+        if not sources:
+            raise InvalidInput(f"no source of the recipe has images of {size} training pixels")
         weights = np.array([s.weight for s in sources])
         crops = []
         for k in rng.choice(len(sources), count, p=weights / weights.sum()):
@@ -88,6 +93,10 @@ class Batches:
         source = self.chains[rng.choice(len(weights), p=weights / weights.sum())]
         side = sides[source.levels]
         samples = self._large_enough(source, side)
+        if not samples:
+            raise InvalidInput(
+                f"no image of {source.set} holds {side} pixels at reduction {source.reduce}"
+            )
         picked = [samples[rng.integers(len(samples))] for _ in range(count)]
         return _stack([self._crop(s, side, source.reduce, rng) for s in picked]), source.levels
 
@@ -109,13 +118,11 @@ class Batches:
 
     def _large_enough(self, source: Source, size: int) -> list[Sample]:
         """Samples of a source that hold a crop of `size` training pixels."""
-        side = size * source.reduce
-        samples = [s for s in self.pack.sets[source.set] if min(s.rgb.shape[:2]) >= side]
-        if not samples:
-            raise InvalidInput(
-                f"no image of {source.set} is {side} px wide; lower its reduction ({source.reduce})"
-            )
-        return samples
+        key = source.set, size * source.reduce
+        if key not in self._wide:
+            samples = self.pack.sets[source.set]
+            self._wide[key] = [s for s in samples if min(s.rgb.shape[:2]) >= key[1]]
+        return self._wide[key]
 
     def _crop(self, sample: Sample, size: int, factor: int, rng: np.random.Generator) -> list[Any]:
         """One crop of size x size training pixels, turned and mirrored at random."""

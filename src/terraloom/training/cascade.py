@@ -34,14 +34,16 @@ from terraloom.training.batches import (
 from terraloom.training.packed import Pack
 
 BANDS = ((0.03, 0.125), (0.125, 0.25), (0.25, 0.5))  # cycles per pixel
-CHAIN_SIDES = {
-    1: 32,
-    2: 16,
-    3: 12,
-}  # first low-resolution side by depth; later ones are cut as below
+# first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
+CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12}, 256: {1: 64, 2: 32, 3: 20}}
+CUTS = {
+    12: 20,
+    16: 32,
+    20: 32,
+    32: 64,
+}  # side of a low-resolution image -> side cut from its output
 LATTICES = ((4, 8), (8, 8), (16, 4))  # period in pixels, cells averaged per side
 SMALL_JUDGES = 0.4  # share of chains judged on 64 px, where most labelled images are (EuroSAT)
-CUTS = {16: 32, 12: 20, 20: 32}  # side of a low-resolution image -> side cut from its output
 
 
 def band_power(x: Tensor) -> Tensor:
@@ -133,7 +135,7 @@ class CascadeTask:
     def _real(self, kind: str, rng: np.random.Generator) -> tuple[Batch, Batch]:
         """(what is asked for: hr is its low-resolution image; the real crops that belong to it)."""
         small = kind == "small"
-        size, count = (64, self.data["small_batch"]) if small else (128, self.data["batch"])
+        size, count = (64, self.data["small_batch"]) if small else self._size(rng)
         batch = self.batches.paired(rng, count, size, small)
         lr, hr = degraded_pair(batch.hr, rng)
         if kind == "flat":
@@ -141,9 +143,15 @@ class CascadeTask:
         real = replace(batch, hr=hr).to(self.device)
         return replace(real, hr=lr.to(self.device)), real
 
+    def _size(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Side and number of crops: a few wide ones show what long-range patterns a large canvas would get."""
+        wide = rng.random() < self.data["wide"]
+        return (256, self.data["batch"] // 4) if wide else (128, self.data["batch"])
+
     def _chain(self, rng: np.random.Generator) -> tuple[Batch, Batch] | None:
         """(own outputs as low-resolution images, real crops to be judged against), None if there are no such."""
-        here, levels = self.batches.chain(rng, self.data["batch"], CHAIN_SIDES)
+        size, count = self._size(rng)
+        here, levels = self.batches.chain(rng, count, CHAIN_SIDES[size])
         here = replace(
             here,
             hr=quantise(here.hr),
@@ -155,8 +163,7 @@ class CascadeTask:
             masked = here.ground * (gsd >= FINEST_MASKED_GSD)[:, None, None, None]
             here = replace(here, gsd=gsd, ground=masked)
             if left == 1:
-                size = 128
-                if rng.random() < SMALL_JUDGES:
+                if size == 128 and rng.random() < SMALL_JUDGES:
                     size, here = 64, quarters(here)
                 real = self.batches.like(rng, here.cover, here.gsd, size)
                 return (here.to(self.device), real.to(self.device)) if real else None

@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,28 +93,41 @@ def run(
     """
     if (minutes is None or minutes <= 0) and (steps is None or steps <= 0):
         raise InvalidInput(f"give a budget above zero: minutes={minutes}, steps={steps}")
-    if threads:
-        torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # critics' vanishing gradients are denormals, 100 times slower
-    settings = load_recipe(recipe)
-    device, rank, sync, main = _process()
-    task = make_task(settings, Pack.load(pack), device)
-    state, done = out / "state", {"step": 0, "images": 0, "seconds": 0.0}
-    if resume and state.exists():
-        done |= load_state(state, task.modules, task.optimizers)
-    elif start is not None:
-        task.warm_start(start)
-    out.mkdir(parents=True, exist_ok=True)
-    seed = int(settings.get("seed", 0))
+    with _arithmetic(threads):
+        settings = load_recipe(recipe)
+        device, rank, sync, main = _process()
+        task = make_task(settings, Pack.load(pack), device)
+        state, done = out / "state", {"step": 0, "images": 0, "seconds": 0.0}
+        if resume and state.exists():
+            done |= load_state(state, task.modules, task.optimizers)
+        elif start is not None:
+            task.warm_start(start)
+        out.mkdir(parents=True, exist_ok=True)
+        seed = int(settings.get("seed", 0))
 
-    def save() -> None:
-        if main:
-            save_state(state, task.modules, task.optimizers, done)
-            task.export(out / "checkpoint", {"recipe": recipe.stem, **done})
+        def save() -> None:
+            if main:
+                save_state(state, task.modules, task.optimizers, done)
+                task.export(out / "checkpoint", {"recipe": recipe.stem, **done})
 
-    _steps(task, seed, rank, sync, done, minutes, steps, save, out / "log.jsonl" if main else None)
-    save()
-    return out / "checkpoint"
+        _steps(
+            task, seed, rank, sync, done, minutes, steps, save, out / "log.jsonl" if main else None
+        )
+        save()
+        return out / "checkpoint"
+
+
+@contextmanager
+def _arithmetic(threads: int | None) -> Iterator[None]:
+    """CPU threads, and zero for denormals (critics' vanishing gradients are some, 100 times slower); undone after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 def _steps(
