@@ -25,6 +25,7 @@ from terraloom.world import engine as engines
 from terraloom.world.blocks import reduce2
 
 BLOCK = 256
+OPEN_GROUND = Ground.open  # the real one
 NewWorld = Callable[..., World]
 
 
@@ -488,3 +489,41 @@ def test_what_cannot_be_written_is_said_before_anything_is_drawn(spy: Any, tmp_p
     with pytest.raises(InvalidInput, match="does not exist"):
         world.export((10, 50, 11, 51), 100, tmp_path / "no" / "out.tif")
     assert engine.calls == []
+
+
+# ------------------------------------------------------------------------------------------ other models and maps
+
+
+def test_a_diffusion_cascade_plugs_in(new_world: NewWorld, tmp_path: Path) -> None:
+    from terraloom.models.metaearth import MetaEarthConfig, MetaEarthUNet
+
+    config = MetaEarthConfig(widths=(32,) * 4, attention=(), embed=32, lr_blocks=1, evaluations=1)
+    model = save_model(MetaEarthUNet(config), tmp_path).path
+    first = new_world(model=model, block=128, halo=None)
+    assert first.spec.halo == 64
+    x, y = middle(8)
+    together = first.level(8, TILE * x, TILE * y, 2 * 128, 128)
+    assert np.array_equal(
+        new_world(model=model, block=128, halo=None).level(8, TILE * x + 128, TILE * y, 128, 128),
+        together[:, :, 128:],
+    )
+
+
+def test_a_users_land_cover_is_what_the_network_sees(
+    tiny_checkpoint: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ground, "open", OPEN_GROUND)
+    path = tmp_path / "cover.tif"
+    grid = rasterio.transform.from_origin(20, 45, 0.5, 0.5)
+    with rasterio.open(
+        path, "w", width=40, height=40, count=1, dtype="uint8", crs="EPSG:4326", transform=grid
+    ) as file:
+        file.write(np.full((1, 40, 40), 13, np.uint8))  # urban, from 20 E 25 N to 40 E 45 N
+    options: dict[str, Any] = {"model": tiny_checkpoint, "base": tiny_base, "cache": False}
+    options |= {"engine": "torch", "block": BLOCK}
+    city, real = World(cover=path, **options), World(**options)
+    assert city.id != real.id
+    engine = Spy(city.spec.halo)
+    monkeypatch.setattr(engines, "start", lambda *_: engine)
+    city.tile(12, *middle(12))
+    assert (engine.calls[-1][1] == 13).all()

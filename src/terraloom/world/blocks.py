@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
@@ -27,6 +28,7 @@ from terraloom.world.cache import BlockCache
 if TYPE_CHECKING:
     from terraloom.world.engine import Engine
 
+GDAL_MB = 64  # of decoded maps; GDAL would take a twentieth of the machine
 SCALE, STEP = 4, 2  # a drawn level is four times finer than its parent, two levels up
 
 Pixels = npt.NDArray[np.uint8]
@@ -98,7 +100,8 @@ class Pyramid:
         with self._lock:  # another thread may have made it meanwhile
             block = self._cache.get(key)
             if block is None:
-                block = self._make(level, key[1] * side, row * side, side)
+                with rasterio.Env(GDAL_CACHEMAX=GDAL_MB):
+                    block = self._make(level, key[1] * side, row * side, side)
                 self._cache.put(key, block)
         return block
 

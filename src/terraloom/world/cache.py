@@ -24,7 +24,7 @@ from platformdirs import user_cache_path
 Pixels = npt.NDArray[np.uint8]
 Key = tuple[int, int, int]  # level, column, row
 
-MEMORY_BYTES = 256 << 20
+MEMORY_BYTES = 128 << 20
 DISK_BYTES = 4 << 30  # of all worlds in the folder together
 MAGIC = b"TLB1"
 HEADER = struct.Struct("<4sI3I")  # magic, crc32 of the pixels, shape
