@@ -39,7 +39,7 @@ class Window:
     x may be any integer (columns wrap at `level_size(level)`), rows must lie on the map.
 
     Raises:
-        InvalidInput: on an unknown level, an empty window or rows off the map.
+        InvalidInput: on a number that is not an integer, an unknown level, an empty window or rows off the map.
     """
 
     level: int
@@ -49,8 +49,14 @@ class Window:
     height: int
 
     def __post_init__(self) -> None:
-        """Refuse what is not on the map."""
+        """Refuse what is not on the map; numpy's integers, which overflow, become Python's."""
         size = level_size(self.level)
+        for name in ("level", "x", "y", "width", "height"):
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, index(value))
+            except TypeError:
+                raise InvalidInput(f"{name} {value!r} of a window is not an integer") from None
         if self.width < 1 or self.height < 1:
             raise InvalidInput(
                 f"a window of {self.width} x {self.height} pixels is empty; "
@@ -214,12 +220,13 @@ def gsd_at(lat: float | Floats, level: int) -> float | Floats:
     Raises:
         InvalidInput: on an unknown level or a latitude that is not finite or beyond +-85.0511.
     """
-    level_size(level)
-    if not np.all(np.abs(lat) <= MAX_LATITUDE):
+    zoom = level_size(level) // TILE
+    off = np.extract(~(np.abs(lat) <= MAX_LATITUDE), lat)
+    if off.size:
         raise InvalidInput(
-            f"latitude {lat} is off the Web Mercator map, which ends at +-{MAX_LATITUDE:.4f}"
+            f"latitude {off[0]} is off the Web Mercator map, which ends at +-{MAX_LATITUDE:.4f}"
         )
-    gsd = EQUATOR_GSD * np.cos(np.radians(lat)) / 2**level
+    gsd = EQUATOR_GSD * np.cos(np.radians(lat)) / zoom
     return gsd if isinstance(lat, np.ndarray) else float(gsd)
 
 
