@@ -48,7 +48,9 @@ def test_cover_of_known_places(ground: Ground, lon: float, lat: float, cover: in
         (10.0, 24.0, "river", False),
     ],
 )
-def test_mask_of_known_places(ground: Ground, lon: float, lat: float, layer: str, there: bool) -> None:
+def test_mask_of_known_places(
+    ground: Ground, lon: float, lat: float, layer: str, there: bool
+) -> None:
     _, layers = ground.cells(around(lon, lat, 8, degrees=0.4))
     assert bool(layers[LAYERS.index(layer)].any()) == there
     assert layers[0].all()  # known everywhere
@@ -62,7 +64,10 @@ def test_mask_of_known_places(ground: Ground, lon: float, lat: float, layer: str
 def test_cells_depend_on_position_alone(x: int, y: int, split: int) -> None:
     ground = GROUND
     whole = ground.cells(Window(6, x, y, 32, 8))
-    left, right = ground.cells(Window(6, x, y, split, 8)), ground.cells(Window(6, x + split, y, 32 - split, 8))
+    left, right = (
+        ground.cells(Window(6, x, y, split, 8)),
+        ground.cells(Window(6, x + split, y, 32 - split, 8)),
+    )
     for k in (0, 1):
         assert np.array_equal(whole[k], np.concatenate([left[k], right[k]], -1))
 

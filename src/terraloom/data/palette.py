@@ -30,7 +30,9 @@ class Curve:
 
     def __call__(self, rgb: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         """Apply to (..., 3) values in 0..255 (integer or float)."""
-        black, white, gamma = (np.array(v, np.float32) for v in (self.black, self.white, self.gamma))
+        black, white, gamma = (
+            np.array(v, np.float32) for v in (self.black, self.white, self.gamma)
+        )
         unit = np.clip((rgb.astype(np.float32) - black) / (white - black), 0, 1)
         return np.asarray(np.round(255 * unit**gamma), np.uint8)
 
