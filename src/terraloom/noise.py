@@ -4,7 +4,7 @@ The raw bits are Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as
 key (seed, level), counter (position down a strip of 256 columns, channel, strip). Four pixels share
 one 64-bit word, 16 bits each, and a fixed table of 65536 quantiles turns them into normals. numpy
 promises the bits of its Philox across versions but not those of `standard_normal`, hence our own
-table; it is also the fastest of what was measured on one core: 400 to 600 megasamples/s against 120
+table; it is also the fastest of what was measured on one core: 390 to 530 megasamples/s against 120
 for `standard_normal` on the same generator.
 """
 
