@@ -151,9 +151,8 @@ def save_model(
     config = {"kind": kind, "config": shape.to_json(), "range": "[-1, 1]", "training": extra or {}}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = {
-        "sha256": _fingerprint(tensors)
-    }  # one entry: safetensors writes several in random order
+    # one entry only: safetensors writes several in random order, and the digest would change
+    stamp = {"sha256": _fingerprint(tensors)}
     _write(folder / WEIGHTS, lambda part: save_file(tensors, part, metadata=stamp))
     _write(folder / CARD, lambda part: part.write_text(card, "utf-8"))
     _write(
