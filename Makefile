@@ -26,7 +26,7 @@ format: .venv/dev.stamp ## let ruff fix and format
 types: .venv/dev.stamp ## mypy --strict on src
 	$(PY) -m mypy --strict src
 
-bench: .venv/dev.stamp ## speed of the cascade beside its rivals
+bench: .venv/bench.stamp ## speed of the cascade beside its rivals
 	$(PY) benchmarks/cascade.py
 
 docs: .venv/dev.stamp ## write docs/cli.md from the command line itself
@@ -47,4 +47,9 @@ clean: ## remove .venv, caches and out/
 .venv/dev.stamp: .venv/run.stamp
 	@echo "Installing what training and the tests need into .venv ..."
 	@$(PIP) --editable '.[openvino,train,dev]'
+	@touch $@
+
+.venv/bench.stamp: .venv/dev.stamp
+	@echo "Installing the rivals of the benchmark into .venv ..."
+	@$(PIP) --editable '.[openvino,train,dev,bench]'
 	@touch $@

@@ -38,7 +38,7 @@ class Checkpoint:
 
     path: Path
     config: dict[str, Any]  # kind, config (shape of the network), range (of pixel values), training
-    digest: str  # first 16 hex digits of the sha256 of model.safetensors
+    digest: str  # first 16 hex digits of the sha256 of model.safetensors and the network's configuration
     card: str  # Markdown: data, licence, recipe, measured figures; may be empty
 
     @property
@@ -74,11 +74,11 @@ def find(name_or_path: str | Path) -> Checkpoint:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise BadCheckpoint(f"checkpoint {folder} has no {name}")
-    card = folder / CARD
+    card, config = folder / CARD, _read_config(folder / CONFIG)
     return Checkpoint(
         folder,
-        _read_config(folder / CONFIG),
-        _digest(folder / WEIGHTS),
+        config,
+        _digest(folder / WEIGHTS, config),
         card.read_text("utf-8") if card.is_file() else "",
     )
 
@@ -232,9 +232,12 @@ def _compare(
             raise BadCheckpoint(f"{where}: {key} is {tuple(tensors[key].shape)}, should be {shape}")
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path, config: dict[str, Any]) -> str:
+    """Of everything that decides pixels: weights, kind and shape (MetaEarth's number of evaluations is in it)."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps([config["kind"], config["config"]], sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

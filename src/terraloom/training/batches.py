@@ -89,14 +89,13 @@ class Batches:
 
         `sides` gives the side of the first low-resolution image for each depth.
         """
-        weights = np.array([s.weight for s in self.chains])
-        source = self.chains[rng.choice(len(weights), p=weights / weights.sum())]
+        able = [s for s in self.chains if self._large_enough(s, sides[s.levels])]
+        if not able:
+            raise InvalidInput("no chain of the recipe has images that are large enough")
+        weights = np.array([s.weight for s in able])
+        source = able[rng.choice(len(able), p=weights / weights.sum())]
         side = sides[source.levels]
         samples = self._large_enough(source, side)
-        if not samples:
-            raise InvalidInput(
-                f"no image of {source.set} holds {side} pixels at reduction {source.reduce}"
-            )
         picked = [samples[rng.integers(len(samples))] for _ in range(count)]
         return _stack([self._crop(s, side, source.reduce, rng) for s in picked]), source.levels
 
