@@ -11,7 +11,7 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terraloom.data import palette
+from terraloom.data import pack, palette
 from terraloom.data.ground import ASSETS, LAYERS, Ground
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, Window, level_size, window_of
@@ -147,3 +147,30 @@ def test_curves_are_monotone(name: str) -> None:
 def test_specific_curves_come_first() -> None:
     assert palette.curve("world_scenes/corumba") is palette.CURVES["world_scenes/corumba"]
     assert palette.curve("ucmerced") == palette.Curve()
+
+
+def items(name: str, count: int, rng: np.random.Generator) -> list[pack.Item]:
+    cells = np.zeros((16, 16), np.uint8)
+    return [
+        pack.Item(
+            name, rng.integers(0, 255, (64, 64, 3), np.uint8), 10.0, f"{name}/{k}", cells, cells
+        )
+        for k in range(count)
+    ]
+
+
+def test_pack_thins_large_sets_only_when_quality_does_not_suffice() -> None:
+    rng = np.random.default_rng(0)
+    images = items("large", 600, rng) + items("small", 40, rng)
+    assert pack._fit(images, 1e9) == (92, 1.0)
+    quality, share = pack._fit(images, 1e6)
+    kept = pack._thin(images, share)
+    assert quality == 80 and share < 1
+    assert sum(i.set == "small" for i in kept) == 40
+    assert len({i.place for i in kept}) == len(kept) < len(images)
+    assert sum(len(pack._encode(i.rgb, "WEBP", quality=80, method=4)) for i in kept) < 1.3e6
+
+
+def test_pack_needs_its_sets(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="bluemarble"):
+        pack.build_pack(tmp_path, tmp_path / "pack")

@@ -36,6 +36,10 @@ Bytes = npt.NDArray[np.uint8]
 Row = dict[str, Any]
 VERSION = 1
 MIN_STD = 3.0  # flatter images teach nothing; a tenth of them is kept
+QUALITIES = (92, 88, 84, 80)  # of WebP; lower ones would teach its artefacts
+MARGIN = 1.08  # what an estimate from 400 images may be off by
+SMALL = 150  # images; smaller sets are kept whole
+GROUND_MIB = 5  # of land cover and masks
 MAX_CLOUD = 0.03  # the planet is cloudless
 IGBP = {
     "water": 0, "forest": 5, "shrubland": 7, "savanna": 9, "grassland": 10, "wetland": 11,
@@ -72,7 +76,7 @@ def build_pack(
     max_mib: float = 45,
     progress: Callable[[str, int], None] = lambda name, count: None,
 ) -> Path:
-    """Write the pack of all sets in `data_dir`; WebP quality falls until it fits `max_mib`.
+    """Write the pack of all sets in `data_dir`; to fit `max_mib`, WebP quality falls, then large sets are thinned.
 
     `progress` is called with the name of each set and the number of its images.
     """
@@ -85,10 +89,8 @@ def build_pack(
         got = [item for item in reader(data_dir, ground) if _keep(item)]
         progress(name, len(got))
         items += got
-    for quality in (92, 88, 84, 80, 75, 70, 60, 50):
-        images = [_encode(item.rgb, "WEBP", quality=quality, method=3) for item in _sample(items)]
-        if sum(map(len, images)) * len(items) / len(images) < (max_mib - 4) * 2**20:
-            break
+    quality, share = _fit(items, (max_mib - GROUND_MIB) * 2**20)
+    items = _thin(items, share)
     images = [_encode(item.rgb, "WEBP", quality=quality, method=4) for item in items]
     grounds = [_encode(np.stack([i.cover, i.mask], -1), "PNG", optimize=True) for i in items]
     rows = [
@@ -117,8 +119,27 @@ def build_pack(
     return out
 
 
-def _sample(items: list[Item]) -> list[Item]:
-    return items[:: max(1, len(items) // 400)]
+def _fit(items: list[Item], budget: float) -> tuple[int, float]:
+    """(WebP quality, share of images to keep) for a budget in bytes, from a sample of the images."""
+    sample = items[:: max(1, len(items) // 400)]
+    for quality in QUALITIES:
+        each = sum(len(_encode(i.rgb, "WEBP", quality=quality, method=4)) for i in sample)
+        total = each / len(sample) * len(items) * MARGIN
+        if total < budget:
+            return quality, 1.0
+    return quality, budget / total
+
+
+def _thin(items: list[Item], share: float) -> list[Item]:
+    """Keep a share of every set that has more than `SMALL` images, evenly spread."""
+    sets: dict[str, list[Item]] = {}
+    for item in items:
+        sets.setdefault(item.set, []).append(item)
+    kept = []
+    for members in sets.values():
+        count = len(members) if len(members) <= SMALL else max(SMALL, int(share * len(members)))
+        kept += [members[k * len(members) // count] for k in range(count)]
+    return kept
 
 
 def _keep(item: Item) -> bool:
