@@ -64,9 +64,17 @@ class NoiseField:
             channels: channel c is the same whatever number of channels is asked for.
 
         Raises:
-            InvalidInput: on an unknown level, an empty window or a row beyond +-2**40.
+            InvalidInput: on a number that is not an integer, an unknown level, an empty window or a
+                row beyond +-2**40.
         """
         size = level_size(level)
+        numbers = (level, x, y, width, height, channels)
+        try:  # Python's integers: numpy's overflow, and half a row would be other noise
+            level, x, y, width, height, channels = map(index, numbers)
+        except TypeError:
+            raise InvalidInput(
+                f"level, x, y, width, height, channels = {numbers} are not all integers"
+            ) from None
         if min(width, height, channels) < 1:
             raise InvalidInput(
                 f"noise of {channels} x {height} x {width} (channels, height, width) is empty; "
