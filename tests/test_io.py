@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,16 +97,81 @@ def test_wrong_blocks_are_refused(tmp_path: Path, change: object, words: str) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_crs_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
-    def never() -> Iterator[tuple[Window, Pixels]]:
-        raise AssertionError("drawn")
-        yield
+def never() -> Iterator[tuple[Window, Pixels]]:
+    raise AssertionError("drawn")
+    yield
 
-    with pytest.raises(InvalidInput, match="EPSG:1"):
-        stream_cog(
-            tmp_path / "a.tif", never(), width=9, height=9, bands=("r",),
-            **{**PLACE, "crs": "EPSG:1"},
-        )  # type: ignore[arg-type]  # fmt: skip
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("a.tif", {"crs": "EPSG:1"}, "EPSG:1"),
+        ("a.tif", {"crs": "nowhere"}, "nowhere"),
+        ("a.tif", {"width": 0}, "0 x 9 pixels is empty"),
+        ("old.tif", {}, "old.tif exists already"),
+        ("", {"overwrite": True}, "is a folder"),
+        ("no/a.tif", {}, "no does not exist; create it first"),
+        ("old.tif/a.tif", {}, "old.tif does not exist"),
+        ("long" * 99 + ".tif", {}, "cannot write in .*: File name too long"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_drawn(
+    tmp_path: Path, name: str, change: dict[str, object], words: str
+) -> None:
+    old = tmp_path / "old.tif"
+    old.write_bytes(b"old")
+    options = {"width": 9, "height": 9, "bands": ("r",), **PLACE, **change}
+    with pytest.raises(InvalidInput, match=words):
+        stream_cog(tmp_path / name, never(), **options)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == [old] and old.read_bytes() == b"old"
+
+
+LOCKED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_io import PLACE, TAGS, never, picture, stream_cog, write_picture
+from terraloom.errors import InvalidInput
+if os.geteuid() == 0:  # root may write anywhere
+    os.seteuid(65534)
+for write in (
+    lambda: stream_cog(Path({path!r}), never(), width=9, height=9, bands=("r",), **PLACE),
+    lambda: write_picture(Path({path!r}).with_suffix(".png"), picture(9, 9), TAGS),
+):
+    try:
+        write()
+    except InvalidInput as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_locked_folders_are_refused(mode: int) -> None:
+    # Not in tmp_path: only its owner may enter that, so that another user would stumble over it first.
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o755)
+        folder = Path(top) / "locked"
+        folder.mkdir()
+        folder.chmod(mode)
+        code = LOCKED.format(tests=str(Path(__file__).parent), path=str(folder / "a.tif"))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        folder.chmod(0o755)
+        assert done.returncode == 0, done.stderr
+        refusal = f"cannot write in {folder}: Permission denied; choose another\n"
+        assert done.stdout == 2 * refusal
+        assert not list(folder.iterdir())
+
+
+def test_a_place_that_is_taken_meanwhile_is_one_clear_error(tmp_path: Path) -> None:
+    path, image = tmp_path / "a.tif", picture(600, 600)
+
+    def taken() -> Iterator[tuple[Window, Pixels]]:
+        path.mkdir()
+        yield from blocks(image)
+
+    with pytest.raises(TerraloomError, match=r"cannot write .*a\.tif: .*directory"):
+        stream_cog(path, taken(), width=600, height=600, bands=("r", "g", "b"), **PLACE)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == [path] and not list(path.iterdir())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
@@ -153,6 +221,20 @@ def test_a_disk_that_fills_up_is_noticed_wherever_it_happens(tmp_path: Path, sha
     assert done.returncode == 0, done.stderr
     assert "cannot write" in done.stdout
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_a_disk_that_fills_up_under_a_picture_leaves_nothing(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Image.Image, file: Path, **_: object) -> None:
+        file.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(TerraloomError, match="No space left on device.* MB left"):
+        write_picture(tmp_path / f"a{suffix}", picture(9, 9), TAGS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_png_and_webp_hold_pixels_and_tags(tmp_path: Path) -> None:

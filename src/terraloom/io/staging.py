@@ -14,15 +14,20 @@ from terraloom.errors import InvalidInput, TerraloomError
 
 @contextmanager
 def staging(path: str | Path, overwrite: bool) -> Iterator[Path]:
-    """A hidden folder beside `path`; what is in its file `done` at the end becomes `path`."""
+    """A hidden folder beside `path`; what is in its file `done` at the end becomes `path`.
+
+    Raises:
+        InvalidInput: on a path that cannot be written, or an existing file without `overwrite`.
+        TerraloomError: when the finished file may not take its place.
+    """
     path = Path(path)
-    if path.is_dir():
-        raise InvalidInput(f"{path} is a folder; give the name of a file")
-    if path.exists() and not overwrite:
-        raise InvalidInput(f"{path} exists already; allow overwriting or give another name")
-    if not path.parent.is_dir():
-        raise InvalidInput(f"the folder {path.parent} does not exist; create it first")
     try:
+        if path.is_dir():
+            raise InvalidInput(f"{path} is a folder; give the name of a file")
+        if path.exists() and not overwrite:
+            raise InvalidInput(f"{path} exists already; allow overwriting or give another name")
+        if not path.parent.is_dir():
+            raise InvalidInput(f"the folder {path.parent} does not exist; create it first")
         hidden = tempfile.TemporaryDirectory(
             prefix=f".{path.name}.{os.getpid()}.", suffix=".part", dir=path.parent
         )
@@ -32,7 +37,8 @@ def staging(path: str | Path, overwrite: bool) -> Iterator[Path]:
         ) from error
     with hidden as folder:
         yield Path(folder)
-        os.replace(Path(folder) / "done", path)
+        with writing(path, Path(folder)):
+            os.replace(Path(folder) / "done", path)
 
 
 @contextmanager
