@@ -1,5 +1,5 @@
 """Is it any good: chains, spectra, land cover, discriminators and pictures of a cascade checkpoint."""
 
-from terraloom.evaluation.report import evaluate
+from terraloom.evaluation.report import compare, evaluate
 
-__all__ = ["evaluate"]
+__all__ = ["compare", "evaluate"]

@@ -1,23 +1,22 @@
-"""Numbers about images: band power, consistency, lattice share, contrast of real imagery."""
+"""Numbers about images: contrast, band power, lattices, consistency."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from terraloom.models.cascade import CascadeUNet, bicubic4, reduce4
-from terraloom.training.batches import GROUPS, Batch, quantise
-from terraloom.training.cascade import band_power, lattice_share
-from terraloom.training.packed import Pack, Sample
+from terraloom.training.batches import GROUPS
+from terraloom.training.cascade import band_power
 
 Pixels = npt.NDArray[np.uint8]
-CROP = 128  # pixels of the images that single levels are judged on
-WINDOW = 64  # pixels; contrast is measured inside squares of this side
+Floats = npt.NDArray[np.floating[Any]]
+SQUARE = 64  # pixels; contrast and bands are measured in squares of this side, the size of the commonest chips
+BLUR = 2.0  # pixels, sigma of the blur that high-pass detail leaves out
 
 
 def level_of(gsd: float) -> int:
@@ -30,78 +29,68 @@ def group_of(cover: int) -> int:
     return int(GROUPS[cover])
 
 
-def samples_by_level(packs: list[Pack], side: int = CROP) -> dict[int, list[Sample]]:
-    """Real images at least `side` pixels wide, by level."""
-    found: dict[int, list[Sample]] = defaultdict(list)
-    for pack in packs:
-        for samples in pack.sets.values():
-            for sample in samples:
-                if min(sample.rgb.shape[:2]) >= side:
-                    found[level_of(sample.gsd)].append(sample)
-    return found
+def as_tensor(rgb: npt.NDArray[Any]) -> Tensor:
+    """uint8 (..., h, w) -> float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(rgb, dtype=np.float32)) / 127.5 - 1
 
 
-def contrast(rgb: npt.NDArray[Any]) -> float:
-    """Standard deviation inside WINDOW px squares, mean over squares and channels, (3, h, w)."""
-    h, w = (n // WINDOW for n in rgb.shape[1:])
-    cut = rgb[:, : h * WINDOW, : w * WINDOW].astype(np.float32)
-    return float(cut.reshape(3, h, WINDOW, w, WINDOW).std((2, 4)).mean())
+def squares(rgb: Pixels) -> Tensor:
+    """All whole squares of an image, uint8 (3, h, w) -> float (n, 3, SQUARE, SQUARE) in [-1, 1]."""
+    parts = as_tensor(rgb).unfold(1, SQUARE, SQUARE).unfold(2, SQUARE, SQUARE)
+    return parts.permute(1, 2, 0, 3, 4).flatten(0, 1)
 
 
-def real_contrast(packs: list[Pack]) -> dict[tuple[int, int], tuple[float, int]]:
-    """(level, coarse class) -> (median contrast of real images, how many)."""
-    found: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for level, samples in samples_by_level(packs, WINDOW).items():
-        for s in samples:
-            group = group_of(int(np.bincount(np.minimum(s.cover, 18).ravel()).argmax()))
-            found[level, group].append(contrast(s.rgb.transpose(2, 0, 1)))
-    return {key: (float(np.median(v)), len(v)) for key, v in found.items()}
+def contrast(rgb: Pixels) -> float:
+    """Standard deviation inside squares, mean over squares and channels, of 255."""
+    return float(squares(rgb).std((2, 3), correction=0).mean() * 127.5)
 
 
-def as_batch(samples: list[Sample], side: int = CROP) -> Batch:
-    """Middles of samples as a batch; no mask for targets finer than 20 m."""
-    hr, cover, ground, gsd = [], [], [], []
-    bits = np.arange(6)[:, None, None]
-    for s in samples:
-        y, x = ((n - side) // 8 * 4 for n in s.rgb.shape[:2])
-        hr.append(s.rgb[y : y + side, x : x + side].transpose(2, 0, 1) / np.float32(127.5) - 1)
-        part = np.s_[y // 4 : (y + side) // 4, x // 4 : (x + side) // 4]
-        cover.append(np.minimum(s.cover[part], 18).astype(np.int64))
-        mask = s.mask[part] * (s.gsd >= 20)
-        ground.append((mask[None] >> bits & 1).astype(np.float32))
-        gsd.append(s.gsd)
-    images, covers, grounds = (torch.from_numpy(np.stack(v)) for v in (hr, cover, ground))
-    return Batch(images, covers, grounds, torch.tensor(gsd, dtype=torch.float32))
+def bands(rgb: Pixels) -> Floats:
+    """Power of the grey image in three radial bands, mean over squares, (3,)."""
+    return np.asarray(band_power(squares(rgb)).mean(0).numpy())
 
 
-def enlarge(model: CascadeUNet, real: Batch, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """(low resolution of real images rounded to uint8, the model's answer), both in [-1, 1]."""
-    lr = quantise(reduce4(real.hr))
-    n = real.hr.shape[-1]
-    noise = torch.randn(len(lr), 1, n, n, generator=torch.Generator().manual_seed(seed))
-    rows = real.gsd[:, None].expand(-1, n // 4)
-    with torch.inference_mode():
-        out = torch.cat(
-            [
-                model(*(t[i : i + 8] for t in (lr, real.cover, real.ground, rows, noise)))
-                for i in range(0, len(lr), 8)
-            ]
-        )
-    return lr, quantise(out)
-
-
-def bands_against(real: Tensor, other: Tensor) -> list[float]:
-    """Mean band power of `other` over that of `real`, three radial bands."""
+def ratio_of_bands(real: Tensor, other: Tensor) -> list[float]:
+    """Mean band power of `other` over that of `real`, (B, 3, n, n) each."""
     ratio = band_power(other).mean(0) / band_power(real).mean(0)
     return [round(float(r), 3) for r in ratio]
 
 
-def inconsistency(image: Tensor, lr: Tensor) -> float:
-    """Mean |reduce4(image) - lr| in levels of 255."""
-    return float((reduce4(image) - lr).abs().mean() * 127.5)
+def reduced(rgb: npt.NDArray[Any]) -> Floats:
+    """4 x 4 means, (3, 4h, 4w) -> float (3, h, w)."""
+    _, h, w = rgb.shape
+    means: Floats = rgb.reshape(3, h // 4, 4, w // 4, 4).mean((2, 4), dtype=np.float64)
+    return means
 
 
-def lattice(image: Pixels, parent: Pixels) -> list[float]:
-    """Shares of the detail that repeats with periods 4, 8 and 16 px; noise has 0.016, 0.016 and 0.063."""
-    y, lr = (torch.from_numpy(a.astype(np.float32))[None] / 127.5 - 1 for a in (image, parent))
-    return [round(float(v), 3) for v in lattice_share(y - bicubic4(lr))]
+def detail(rgb: Pixels) -> Floats:
+    """Grey image minus its Gaussian blur of sigma `BLUR`, float (h - 16, w - 16): the rim has no blur."""
+    reach = int(4 * BLUR)
+    t = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-((t / BLUR) ** 2) / 2)
+    kernel = kernel / kernel.sum()
+    grey = torch.from_numpy(rgb.astype(np.float32)).mean(0)[None, None]
+    smooth = F.conv2d(F.conv2d(grey, kernel[None, None, :, None]), kernel[None, None, None])
+    return np.asarray((grey[..., reach:-reach, reach:-reach] - smooth)[0, 0].numpy(), np.float64)
+
+
+def share_of_lattice(x: Floats, period: int) -> float:
+    """Share of the variance of `x`, (h, w), that one repeated pattern of `period` x `period` px explains.
+
+    The image is folded; the variance of the mean cell, less what independent cells would give it, over the variance
+    of all (Terraloom's lattice estimator: about 0 without a lattice, 1 for a repeated tile).
+    """
+    rows, columns = (n // period for n in x.shape)
+    count = rows * columns
+    if count < 4:
+        raise ValueError(f"an image of {x.shape} holds {count} cells of {period} px; 4 are needed")
+    cells = x[: rows * period, : columns * period].reshape(rows, period, columns, period)
+    mean = cells.mean((0, 2))
+    within = float(cells.var((0, 2)).mean()) * count / (count - 1)
+    total = float(cells.var())
+    return (float(mean.var()) - within / count) / total if total > 0 else 0.0
+
+
+def share_of_dots(x: Floats, period: int = 4) -> float:
+    """The same for the size of the detail: strokes or dots at one place of every cell, whatever their sign."""
+    return share_of_lattice(np.abs(x), period)

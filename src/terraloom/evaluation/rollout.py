@@ -1,25 +1,23 @@
-"""A chain at one place: the base map's pixels carried down to 0.6 m in small windows, cheaper than whole blocks."""
+"""A chain at one place: the base map carried down to 0.6 m in small windows, pixels as `World` has them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, UNKNOWN_COVER, Ground
+from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, Window, window_of
-from terraloom.models.cascade import CascadeUNet
 from terraloom.noise import NoiseField
+from terraloom.weights import Checkpoint
+from terraloom.world import engine as engines
 from terraloom.world.basemap import BaseMap
-from terraloom.world.engine import to_pixels
 
 Pixels = npt.NDArray[np.uint8]
-CELLS = 96  # side of each low-resolution window; its rim of 24 cells is thrown away
-VIEW = 192  # pixels in the middle of an output that are looked at
+SCALE = 4
+VIEW = 192  # pixels in the middle of a place that are drawn at every level
 LEVELS = tuple(range(BASE_LEVEL + 2, FINEST_LEVEL + 1, 2))
 
 
@@ -28,63 +26,70 @@ class Link:
     """One level of a chain."""
 
     level: int
+    x: int  # global pixel of the view's corner
+    y: int
     gsd: float  # metres per pixel
     cover: int  # IGBP class most cells of the view have
-    rgb: Pixels  # (3, VIEW, VIEW)
-    parent: Pixels  # (3, VIEW / 4, VIEW / 4), what it was made from
-
-
-def torus(model: nn.Module) -> None:
-    """Wrap convolutions around, so that the rim of a window does not look like the end of the world."""
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
-            layer.padding_mode = "circular"
+    rgb: Pixels  # (3, view, view)
+    parent: Pixels  # (3, view / 4, view / 4), what it was made from
 
 
 class Roller:
-    """Carries places down with one model and one seed; `known=False` withholds the maps from the network."""
+    """Carries places down with one checkpoint, its engine started once."""
 
-    def __init__(self, model: CascadeUNet, seed: int = 0, known: bool = True) -> None:
-        torus(model)
-        self.known = known
-        self.model, self.noise = model.eval(), NoiseField(seed)
+    def __init__(self, checkpoint: Checkpoint, view: int = VIEW, engine: str = "auto") -> None:
+        """Start the engine for views of `view` pixels, a multiple of the network's period.
+
+        Raises:
+            InvalidInput: the view is too small for its own children, or see `terraloom.world.engine.choose`.
+            BadCheckpoint: see `terraloom.weights.load_model`.
+        """
+        geometry = engines.geometry(checkpoint)
+        self.halo, self.view, self.align = geometry.usual, view, geometry.period // SCALE
+        self.cells = (view + 2 * self.halo) // SCALE
+        if view < self.cells or view % geometry.period:
+            raise InvalidInput(
+                f"view {view} must be a multiple of {geometry.period} and at least {self.cells}"
+            )
+        name, precision = engines.choose(engine, checkpoint)
+        side = view + 2 * self.halo
+        self._engine = engines.start(name, precision, checkpoint, side, self.halo, seed=0)
         self.base, self.ground = BaseMap(), Ground.open()
 
-    def __call__(self, lon: float, lat: float, finest: int = FINEST_LEVEL) -> list[Link]:
-        """The chain at a place, coarsest level first."""
+    def __call__(
+        self, lon: float, lat: float, seed: int = 0, finest: int = FINEST_LEVEL, known: bool = True
+    ) -> list[Link]:
+        """The chain at a place, coarsest level first; `known=False` withholds the maps from the network."""
+        noise = NoiseField(seed)
         spot = window_of((lon, lat, lon + 1e-9, lat + 1e-9), BASE_LEVEL)
-        x, y = spot.x - CELLS // 2, spot.y - CELLS // 2
-        rgb = self.base.read(x, y, CELLS, CELLS)
+        x, y = (self._aligned(v - self.cells // 2) for v in (spot.x, spot.y))
+        rgb = self.base.read(x, y, self.cells, self.cells)
+        rim, cut = self.halo // SCALE, self._aligned((self.view - self.cells) // 2)
         links = []
         for level in range(BASE_LEVEL + 2, finest + 1, 2):
-            window = Window(level - 2, x, y, CELLS, CELLS)
-            parent, rgb, cover = rgb, *self._draw(rgb, window)
-            rim, edge = (4 * CELLS - VIEW) // 2, (CELLS - VIEW // 4) // 2
-            middle = np.s_[..., edge : CELLS - edge, edge : CELLS - edge]
-            links.append(
-                Link(
-                    level,
-                    float(window.gsd.mean() / 4),
-                    int(np.bincount(cover[middle].ravel()).argmax()),
-                    rgb[:, rim:-rim, rim:-rim],
-                    parent[middle],
-                )
-            )
-            cut = (4 * CELLS - CELLS) // 2
-            rgb = np.ascontiguousarray(rgb[:, cut : cut + CELLS, cut : cut + CELLS])
-            x, y = 4 * x + cut, 4 * y + cut
+            window = Window(level - 2, x, y, self.cells, self.cells)
+            middle = np.s_[..., rim : self.cells - rim, rim : self.cells - rim]
+            parent, (rgb, cover) = rgb[middle], self._draw(rgb, window, noise, known)
+            most = int(np.bincount(cover[middle].ravel()).argmax())
+            x, y = (SCALE * v + self.halo for v in (x, y))
+            links.append(Link(level, x, y, float(window.gsd.mean() / SCALE), most, rgb, parent))
+            rgb = rgb[:, cut : cut + self.cells, cut : cut + self.cells]
+            x, y = x + cut, y + cut
         return links
 
-    def _draw(self, rgb: Pixels, window: Window) -> tuple[Pixels, Pixels]:
-        """The level below a window, (3, 4 CELLS, 4 CELLS), and the window's land cover."""
+    def _aligned(self, cell: int) -> int:
+        return cell // self.align * self.align
+
+    def _draw(
+        self, rgb: Pixels, window: Window, noise: NoiseField, known: bool
+    ) -> tuple[Pixels, Pixels]:
+        """The view below a window, (3, view, view), and the window's land cover, (cells, cells)."""
         cover, layers = self.ground.cells(window)
-        level = window.level + 2
-        if level > FINEST_MASKED_LEVEL or not self.known:
+        level, side = window.level + 2, SCALE * self.cells
+        if level > FINEST_MASKED_LEVEL or not known:
             layers = np.zeros_like(layers)
-        told = cover if self.known else np.full_like(cover, UNKNOWN_COVER)
-        noise = self.noise.window(level, 4 * window.x, 4 * window.y, 4 * CELLS, 4 * CELLS)
-        arrays: tuple[Any, ...] = (told, layers, (window.gsd / 4).astype(np.float32), noise)
-        lr = torch.from_numpy(rgb.astype(np.float32))[None] / 127.5 - 1
-        with torch.inference_mode():
-            y = self.model(lr, *(torch.from_numpy(np.ascontiguousarray(a))[None] for a in arrays))
-            return to_pixels(y, lr)[0].numpy(), cover
+        told = cover if known else np.full_like(cover, UNKNOWN_COVER)
+        lr = rgb.astype(np.float32) / 127.5 - 1
+        gsd = (window.gsd / SCALE).astype(np.float32)
+        field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side)
+        return self._engine(lr, told, layers, gsd, field), cover

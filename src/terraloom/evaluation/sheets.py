@@ -3,47 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from terraloom.evaluation.rollout import VIEW, Link
 
 Pixels = npt.NDArray[np.uint8]
-MARGIN = 18  # pixels of text above each column and between rows
+MARGIN = 18  # pixels of text above each column and below each row
 
 
-def chain_sheet(chains: dict[str, list[Link]], path: Path) -> None:
-    """One place a row, from the base map down; every column four times finer."""
-    first = next(iter(chains.values()))
-    heads = ["base map"] + [f"z{link.level}, {link.gsd:.3g} m" for link in first]
-    rows = []
-    for links in chains.values():
-        base = Image.fromarray(_hwc(links[0].parent)).resize((VIEW, VIEW), Image.Resampling.NEAREST)
-        rows.append([np.asarray(base), *(_hwc(link.rgb) for link in links)])
-    _save(rows, heads, list(chains), path)
+def chain_sheet(rows: list[tuple[str, list[Link]]], path: Path) -> None:
+    """One chain a row, from the base map down; every column four times finer.
+
+    Several checkpoints or seeds are compared by giving the same place several rows.
+    """
+    heads = ["base map"] + [f"z{link.level}, {link.gsd:.3g} m" for link in rows[0][1]]
+    tiles = [[_grown(links[0].parent), *(link.rgb for link in links)] for _, links in rows]
+    _save(tiles, heads, [name for name, _ in rows], path)
 
 
-def level_sheet(rows: list[tuple[str, Tensor, Tensor, Tensor, Tensor]], path: Path) -> None:
+def level_sheet(rows: list[tuple[Any, ...]], path: Path) -> None:
     """Rows of (name, low resolution, bicubic, ours, real), tensors (3, h, w) in [-1, 1]."""
-    tiles = [
-        [
-            np.asarray(Image.fromarray(_bytes(t)).resize((VIEW, VIEW), Image.Resampling.NEAREST))
-            for t in tensors
-        ]
-        for _, *tensors in rows
-    ]
+    tiles = [[_grown(_bytes(t)) for t in tensors] for _, *tensors in rows]
     _save(tiles, ["input", "bicubic", "ours", "real"], [name for name, *_ in rows], path)
+
+
+def _grown(rgb: Pixels) -> Pixels:
+    """Pixels repeated to VIEW px, (3, h, w) -> (3, VIEW, VIEW)."""
+    image = Image.fromarray(_hwc(rgb)).resize((VIEW, VIEW), Image.Resampling.NEAREST)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def _hwc(rgb: Pixels) -> Pixels:
     return np.ascontiguousarray(rgb.transpose(1, 2, 0))
 
 
-def _bytes(t: Tensor) -> Pixels:
-    return _hwc(((t.clamp(-1, 1) + 1) * 127.5).round().byte().numpy())
+def _bytes(t: Any) -> Pixels:
+    pixels: Pixels = ((t.clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+    return pixels
 
 
 def _save(rows: list[list[Pixels]], heads: list[str], names: list[str], path: Path) -> None:
@@ -56,8 +56,11 @@ def _save(rows: list[list[Pixels]], heads: list[str], names: list[str], path: Pa
     for j, (tiles, name) in enumerate(zip(rows, names, strict=True)):
         top = MARGIN + j * (VIEW + MARGIN)
         for k, tile in enumerate(tiles):
-            sheet.paste(Image.fromarray(tile), (k * VIEW, top))
+            sheet.paste(Image.fromarray(_hwc(tile)), (k * VIEW, top))
         pen.text((3, top + VIEW + 1), name, "black", font)
     part = path.with_name(f".part.{path.name}")
-    sheet.save(part, quality=88)
-    part.replace(path)
+    try:
+        sheet.save(part, quality=88)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
