@@ -46,7 +46,7 @@ def _head(m: Metrics) -> str:
 def _chain(m: Metrics) -> str:
     text = (
         "### Chains\n\n"
-        f"{m['places']} land places carried down from the base map . Ratio: contrast "
+        f"{m['places']} land places carried down from the base map. Ratio: contrast "
         "over the median of real imagery of that gsd and land cover, median of the places that have such imagery; "
         f"within: share of places at {LOW} to {HIGH}, beside the share of the real images themselves. Drift: largest "
         "change of a mean colour from the parent; off: deviation of the 4 x 4 means from the parent, of 255. Seeds: "
@@ -75,11 +75,15 @@ def _classes(m: Metrics) -> str:
 
 
 def _lattice(m: Metrics) -> str:
-    rows = [(level, *r["4_8_16"], r["dots"]) for level, r in m["lattice"].items()]
+    rows = [
+        (level, *r["4_8_16"], r["worst"], r["dots"], r["worst_dots"])
+        for level, r in m["lattice"].items()
+    ]
+    head = "level | 4 px | 8 px | 16 px | worst place | dots | worst place"
     text = (
         "Percent of the high-pass variance (sigma 2 px) that one repeated pattern explains, mean of the places; dots: "
-        "the same of its absolute value, for strokes that sit at one place of every 4 px cell:\n\n"
-        + table("level | 4 px | 8 px | 16 px | dots", rows)
+        "the same of its absolute value at 4 px, for strokes that sit at one place of every cell whatever their sign; "
+        "the last row is real imagery:\n\n" + table(head, rows)
     )
     if "wide_lattice" in m:
         head = " | ".join(["place", "level", *(f"{p} px" for p in PERIODS)])

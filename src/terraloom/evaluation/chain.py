@@ -118,8 +118,14 @@ def lattice_metrics(chains: Chains, held: Pack) -> Metrics:
 
 def _lattice(images: list[Pixels]) -> Metrics:
     details = [detail(rgb) for rgb in images]
-    shares = [_percent([share_of_lattice(d, period) for d in details]) for period in PERIODS[:3]]
-    return {"4_8_16": shares, "dots": _percent([share_of_dots(d) for d in details])}
+    shares = [[share_of_lattice(d, period) for d in details] for period in PERIODS[:3]]
+    dots = [share_of_dots(d) for d in details]
+    return {
+        "4_8_16": [_percent(s) for s in shares],
+        "dots": _percent(dots),
+        "worst": _percent([max(map(max, shares))]),
+        "worst_dots": _percent([max(dots)]),
+    }
 
 
 def wide_lattice_metrics(roller: Roller, seed: int) -> Metrics:

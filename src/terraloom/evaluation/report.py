@@ -48,6 +48,8 @@ def evaluate(
     roller = Roller(checkpoint)
     chosen = list(PLACES.items())[: min(places, TWELVE) if quick else places]
     chains = {name: roller(*place, seed=seed) for name, place in chosen}
+    elsewhere = random_land(0 if quick else RANDOM, roller.ground)
+    wild = {name: roller(*place, seed=seed) for name, place in elsewhere.items()}
     real = references([held, train])
     first, spot = chosen[0]
     single, pictures = levels.level_metrics(net, held)
@@ -59,7 +61,7 @@ def evaluate(
         "chain": chain.chain_metrics(chains, real),
         "classes": chain.class_metrics(chains, real),
         "deviation": chain.place_metrics(chains),
-        "lattice": chain.lattice_metrics(chains, held),
+        "lattice": chain.lattice_metrics(chains | wild, held),
         "seeds": chain.diversity(roller, chains[first], *spot, seed),
         "levels": single,
         "flat": levels.flat_metrics(net, [held, train]),
@@ -67,10 +69,6 @@ def evaluate(
     sheets.level_sheet(pictures, out / "levels.webp")
     sheets.chain_sheet(list(chains.items())[:TWELVE], out / "chains.webp")
     if not quick:
-        wild = {
-            name: roller(*place, seed=seed)
-            for name, place in random_land(RANDOM, roller.ground).items()
-        }
         sheets.chain_sheet(list(wild.items()), out / "random.webp")
         blind = {n: roller(*p, seed=seed, finest=14, known=False) for n, p in chosen[::2]}
         metrics["classifier"] = judges.classifier_metrics(chains | wild, blind, train, held)
