@@ -285,7 +285,13 @@ def test_files_are_replaced_only_when_told(run: Run, tiny: Path, name: str) -> N
 
 @pytest.mark.parametrize(
     ("tile", "words"),
-    [("19 0 0", ["level 19", "0 to 18"]), ("3 0 8", ["85.0511"]), ("3 0 -1", ["85.0511"])],
+    [
+        ("19 0 0", ["level 19", "0 to 18"]),
+        ("3 0 8", ["85.0511"]),
+        ("3 0 -1", ["85.0511"]),
+        ("3 9 1", ["column 9", "0 to 7"]),
+        ("3 -1 1", ["column -1"]),
+    ],
 )
 def test_tiles_off_the_map_are_refused(run: Run, tiny: Path, tile: str, words: list[str]) -> None:
     refused(run("tile", "-o", "a.png", *tiny_world(tiny), "--", *tile.split()), *words)
