@@ -147,7 +147,9 @@ def tile(
 
     box = bbox_of(Window(z, TILE * x, TILE * y, TILE, TILE))
     if not 0 <= x < 2**z:  # World wraps columns; a map's tile has one name
-        raise InvalidInput(f"tile column {x} does not exist at zoom {z}; columns are 0 to {2**z - 1}")
+        raise InvalidInput(
+            f"tile column {x} does not exist at zoom {z}; columns are 0 to {2**z - 1}"
+        )
     check_target(output, overwrite)
     world = world_of(seed, model=model, base=base, cover=cover, engine=engine)
     save(world, box, coarsest_gsd(box, z), output, None, overwrite)
