@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, reduce4
 from terraloom.models.critic import Critic, Features
+from terraloom.training.average import update_average
 from terraloom.training.batches import (
     FINEST_MASKED_GSD,
     Batch,
@@ -233,7 +234,7 @@ class CascadeTask:
         sync(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizers["model"].step()
-        self._average(step)
+        update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
         return logs
 
     def _critic(
@@ -265,12 +266,6 @@ class CascadeTask:
         logs |= {f"{kind}_hinge": hinge.item() / len(on_real), f"{kind}_score": score.item()}
         return -score
 
-    def _average(self, step: int) -> None:
-        decay = min(self.recipe["optimizer"]["ema"], (1 + step) / (10 + step))
-        with torch.no_grad():
-            for average, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-                average.lerp_(value, 1 - decay)
-
     def export(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights as a checkpoint, and the critic beside them."""
         from safetensors.torch import save_file
@@ -279,15 +274,19 @@ class CascadeTask:
 
         save_model(self.ema, folder, extra=training)
         state = {k: v.contiguous().to(torch.bfloat16) for k, v in self.critic.state_dict().items()}
-        save_file(state, folder / "critic.safetensors")
+        part = folder / ".critic.part"
+        save_file(state, part)
+        part.replace(folder / "critic.safetensors")
 
     def warm_start(self, folder: Path) -> None:
         """Begin from a checkpoint's weights (and critic, where there is one)."""
         from safetensors.torch import load_file
 
-        state = load_file(folder / "model.safetensors")
+        from terraloom.weights import find, load_model
+
+        state = load_model(find(folder)).state_dict()
         for net in (self.model, self.ema):
-            net.load_state_dict({k: v.float() for k, v in state.items()})
+            net.load_state_dict(state)
         if (critic := folder / "critic.safetensors").exists():
             self.critic.load_state_dict({k: v.float() for k, v in load_file(critic).items()})
 

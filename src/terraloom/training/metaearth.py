@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from terraloom.diffusion.ddpm import Schedule, eps_loss
 from terraloom.models.cascade import reduce4
 from terraloom.models.metaearth import MetaEarthConfig, MetaEarthUNet
+from terraloom.training.average import update_average
 from terraloom.training.batches import Batches, degrade
 from terraloom.training.packed import Pack
 
@@ -52,14 +53,8 @@ class MetaEarthTask:
         sync(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizers["model"].step()
-        self._average(step)
+        update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
         return {"loss": loss.item(), "images": float(len(eps))}
-
-    def _average(self, step: int) -> None:
-        decay = min(self.recipe["optimizer"]["ema"], (1 + step) / (10 + step))
-        with torch.no_grad():
-            for average, value in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-                average.lerp_(value, 1 - decay)
 
     def export(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights as a checkpoint."""
