@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from terraloom.errors import BadCheckpoint, InvalidInput
 from terraloom.evaluation import card, chain, judges, levels, sheets
@@ -45,6 +48,18 @@ def evaluate(
     checkpoint, net = _cascade(model)
     held, train = Pack.load(pack, validation=True), Pack.load(pack)
     out.mkdir(parents=True, exist_ok=True)
+    with _one_thread():
+        metrics = _measure(checkpoint, net, held, train, out, seed, places, quick)
+    _write(out / "metrics.json", json.dumps(metrics, indent=1))
+    _write(out / "card.md", card.body(metrics))
+    return metrics
+
+
+def _measure(
+    checkpoint: Checkpoint, net: CascadeUNet, held: Pack, train: Pack, out: Path,
+    seed: int, places: int, quick: bool,
+) -> Metrics:  # fmt: skip
+    """All measures; sheets go to `out` on the way."""
     roller = Roller(checkpoint)
     chosen = list(PLACES.items())[: min(places, TWELVE) if quick else places]
     chains = {name: roller(*place, seed=seed) for name, place in chosen}
@@ -75,8 +90,6 @@ def evaluate(
         metrics["discriminator"] = judges.discriminator_metrics(net, held)
         wide = Roller(checkpoint, chain.WIDE_VIEW)
         metrics["wide_lattice"] = chain.wide_lattice_metrics(wide, seed)
-    _write(out / "metrics.json", json.dumps(metrics, indent=1))
-    _write(out / "card.md", card.body(metrics))
     return metrics
 
 
@@ -104,6 +117,17 @@ def _cascade(model: str | Path) -> tuple[Checkpoint, CascadeUNet]:
         raise BadCheckpoint(f"{model} is a {checkpoint.kind} model; only cascades are evaluated")
     levels.wrap(net)
     return checkpoint, net
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Measures are many small sums: several threads would mostly wait for each other (the engine keeps its own)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _write(path: Path, text: str) -> None:
