@@ -21,6 +21,7 @@ from terraloom.training.packed import Pack, Sample
 
 UNKNOWN_COVER = 18
 GROUND_LAYERS = 6
+FINEST_BLUEMARBLE = 450.0  # metres
 FINEST_MASKED_GSD = 20.0  # metres; finer targets get no mask, as in World
 GROUPS = np.array([0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 5, 7, 8, 9, 9])  # IGBP -> coarse class
 
@@ -62,6 +63,8 @@ class Batches:
         self._pool: dict[tuple[int, int], list[tuple[Sample, int]]] = defaultdict(list)
         for source in self.sources + self.small:
             for sample in pack.sets[source.set]:
+                if source.set.startswith("bluemarble") and sample.gsd < FINEST_BLUEMARBLE:
+                    continue  # far north its pixels are finer than its content: no example of that level
                 key = _level(sample.gsd * source.reduce), _group(sample)
                 self._pool[key].append((sample, source.reduce))
 
