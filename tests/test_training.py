@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, reduce4
 from terraloom.training.batches import Batches, degraded_pair, flattened
-from terraloom.training.cascade import CascadeTask, colour_bands, lattice_share
+from terraloom.training.cascade import CascadeTask, colour_bands, dots_share, lattice_share
 from terraloom.training.loop import run
 from terraloom.training.packed import Pack
 from terraloom.training.recipe import load_recipe
@@ -230,6 +230,19 @@ def test_lattice_share_finds_a_repeated_cell_and_not_noise() -> None:
     cell = torch.randn(2, 3, 4, 4, generator=generator).repeat(1, 1, 32, 32)
     assert bool((lattice_share(cell) > 0.99).all())
     assert float(lattice_share(noise + cell)[0]) > 0.4
+
+
+def test_dots_share_finds_strokes_of_any_sign_and_not_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 3, 128, 128, generator=generator)
+    assert bool((dots_share(noise) < torch.tensor([0.03, 0.03, 0.12])).all())
+    place = torch.zeros(1, 1, 4, 4)
+    place[..., 1, 2] = 3.0
+    signs = torch.randn(2, 1, 32, 32, generator=generator).sign()
+    strokes = noise + place.repeat(1, 1, 32, 32) * signs.repeat_interleave(4, 2).repeat_interleave(
+        4, 3
+    )
+    assert float(lattice_share(strokes)[0]) < 0.05 < 0.2 < float(dots_share(strokes)[0])
 
 
 def test_colour_bands_tell_grey_from_colour() -> None:

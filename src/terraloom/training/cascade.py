@@ -80,6 +80,20 @@ def lattice_share(detail: Tensor) -> Tensor:
     return torch.stack(shares)
 
 
+def dots_share(detail: Tensor) -> Tensor:
+    """How much of the *size* of the detail repeats with the network's periods, (B, 3, n, n) -> (3,).
+
+    Strokes at one place of every cell with a random sign escape `lattice_share`; their size does not.
+    """
+    size = detail.abs().mean(1, keepdim=True)
+    shares = []
+    for period, cells in LATTICES:
+        folded = F.pixel_unshuffle(size, period)
+        mean = F.avg_pool2d(folded, cells).var(1).mean()
+        shares.append(mean / (folded.var(1).mean() + 1e-6))
+    return torch.stack(shares)
+
+
 def quarters(batch: Batch) -> Batch:
     """Every image cut in four, (B, ...) -> (4 B, ...)."""
 
@@ -211,10 +225,11 @@ class CascadeTask:
         # per image; in a chain the real one is of the same land cover, so each class finds its own contrast
         band = F.smooth_l1_loss(colour_bands(fake).log(), colour_bands(hr).log())
         loss, logs = w["band"] * band, {f"{kind}_band": band.item()}
-        smooth = bicubic4(asked.hr)
-        repeated = lattice_share(fake - smooth) - lattice_share(hr - bicubic4(reduce4(hr)))
-        loss = loss + w["lattice"] * repeated.clamp(min=0).sum()
-        logs |= {f"{kind}_lattice": repeated.sum().item()}
+        drawn, photographed = fake - bicubic4(asked.hr), hr - bicubic4(reduce4(hr))
+        repeated = lattice_share(drawn) - lattice_share(photographed)
+        dots = dots_share(drawn) - dots_share(photographed)
+        loss = loss + w["lattice"] * (repeated.clamp(min=0) + dots.clamp(min=0)).sum()
+        logs |= {f"{kind}_lattice": repeated.sum().item(), f"{kind}_dots": dots.sum().item()}
         if kind in ("paired", "small"):
             boost = 1.0 if adversarial else 5.0
             pixel = (fake - hr).abs().mean()
