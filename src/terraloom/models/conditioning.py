@@ -1,0 +1,69 @@
+"""Where, when and how fine: seven numbers per image, added to a network's time embedding.
+
+DiffusionSat, section 3.1: every number goes through the sinusoid of the timestep and an MLP of its own; the sum joins
+the time embedding. The order of the numbers and their scale (0..1000) are those of `terraloom.metadata`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from diffusers.models.embeddings import TimestepEmbedding
+from torch import Tensor, nn
+
+from terraloom.errors import InvalidInput
+
+Missing = Literal["zero", "learned"]  # what stands for a number that is not known
+
+
+class MetadataConditioned(nn.Module):
+    """Part of a network that has `time_proj` and `time_embedding`: the metadata's MLPs and their sum.
+
+    A missing number is NaN. With "learned", a trained vector stands in for the output of its MLP; with "zero", the
+    number 0 goes into the sinusoid, as DiffusionSat's released weights were trained (0 is also a real value there).
+    """
+
+    time_proj: Any  # diffusers' sinusoid of a timestep
+    metadata_embedding: nn.ModuleList
+
+    def add_metadata(self, width: int, time_embed_dim: int, count: int, missing: Missing) -> None:
+        """Make the `count` MLPs, `width` -> `time_embed_dim`; `width` is that of the sinusoid.
+
+        Raises:
+            InvalidInput: `missing` is neither "zero" nor "learned".
+        """
+        if missing not in ("zero", "learned"):
+            raise InvalidInput(f'missing={missing!r} is not known; give "zero" or "learned"')
+        self.metadata_embedding = nn.ModuleList(
+            TimestepEmbedding(width, time_embed_dim) for _ in range(count)
+        )
+        if missing == "learned":  # no such tensor in the official weights
+            self.metadata_missing = nn.Parameter(torch.zeros(count, time_embed_dim))
+
+    def embed_metadata(self, metadata: Tensor | None, rows: int, like: Tensor) -> Tensor:
+        """Sum of the embedded numbers, (rows, count) float32, NaN where missing -> (rows, time_embed_dim) as `like`.
+
+        `None`: all are missing. The sinusoid is computed in float32, because half precision would round
+        coordinates to a fifth of a degree, then cast to the dtype of `like`, the time embedding.
+
+        Raises:
+            InvalidInput: `metadata` has another shape.
+        """
+        shape = rows, len(self.metadata_embedding)
+        if metadata is None:
+            metadata = torch.full(shape, torch.nan, device=like.device)
+        if tuple(metadata.shape) != shape:
+            raise InvalidInput(
+                f"metadata has shape {tuple(metadata.shape)}; {shape} is needed: a row for every image"
+            )
+        numbers = metadata.to(like.device, torch.float32)
+        absent = numbers.isnan()
+        waves = self.time_proj(numbers.masked_fill(absent, 0).flatten()).to(like.dtype)
+        total = torch.zeros((), dtype=like.dtype, device=like.device)
+        for i, wave in enumerate(waves.unflatten(0, shape).unbind(1)):
+            embedded = self.metadata_embedding[i](wave)
+            if hasattr(self, "metadata_missing"):
+                embedded = torch.where(absent[:, i, None], self.metadata_missing[i], embedded)
+            total = total + embedded
+        return total.to(like.dtype)

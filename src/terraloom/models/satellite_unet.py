@@ -1,0 +1,127 @@
+"""DiffusionSat's denoising network: Stable Diffusion's UNet, told where, when and how fine the image is.
+
+One class for the official checkpoints (Stable Diffusion 2.1's size, `OFFICIAL`) and the small ones (`SMALL`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel, UNet2DConditionOutput
+from torch import Tensor
+
+from terraloom.models.conditioning import MetadataConditioned, Missing
+
+# Stable Diffusion 2.1 and DiffusionSat's two checkpoints. In diffusers `attention_head_dim` holds numbers of heads.
+OFFICIAL: dict[str, Any] = dict(
+    sample_size=96,
+    block_out_channels=(320, 640, 1280, 1280),
+    attention_head_dim=(5, 10, 20, 20),
+    cross_attention_dim=1024,
+    use_linear_projection=True,
+    upcast_attention=True,
+)
+
+# 64 pixels a side as 12 channels of 32 x 32; attention only where there are 8 x 8 positions.
+SMALL: dict[str, Any] = dict(
+    sample_size=32,
+    in_channels=12,
+    out_channels=12,
+    down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+    up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    block_out_channels=(96, 192, 288),
+    layers_per_block=1,
+    attention_head_dim=(2, 4, 6),
+    cross_attention_dim=384,
+    use_linear_projection=True,
+    class_embed_type="projection",
+    projection_class_embeddings_input_dim=384,
+    missing="learned",
+)
+
+
+class SatelliteUNet(MetadataConditioned, UNet2DConditionModel):  # type: ignore[misc]
+    """`UNet2DConditionModel` with metadata summed into the time embedding (DiffusionSat, section 3.1).
+
+    Args:
+        use_metadata: without, it is diffusers' UNet, and `metadata` is not used.
+        num_metadata: numbers per image.
+        missing: what stands for an unknown number, see `MetadataConditioned`.
+        config: of `UNet2DConditionModel`.
+    """
+
+    def __init__(
+        self,
+        *,
+        use_metadata: bool = True,
+        num_metadata: int = 7,
+        missing: Missing = "zero",
+        **config: Any,
+    ) -> None:
+        super().__init__(**config)
+        ours = dict(use_metadata=use_metadata, num_metadata=num_metadata, missing=missing)
+        self.register_to_config(**ours)  # type: ignore[no-untyped-call]
+        if use_metadata:
+            mlp = self.time_embedding
+            width, time_embed_dim = mlp.linear_1.in_features, mlp.linear_2.out_features
+            self.add_metadata(width, time_embed_dim, num_metadata, missing)
+
+    @staticmethod
+    def _get_init_keys(input_class: type) -> set[str]:
+        """Names that a configuration may have: ours and, behind `**config`, diffusers'."""
+        keys = set(inspect.signature(input_class).parameters) - {"config"}
+        return keys | {"self", *inspect.signature(UNet2DConditionModel).parameters}
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        class_labels: Tensor | None = None,
+        metadata: Tensor | None = None,
+        added_cond_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+        **others: Any,
+    ) -> UNet2DConditionOutput | tuple[Tensor]:
+        """The network's prediction for noisy `sample`.
+
+        Args:
+            sample: (B, in_channels, H, W).
+            timestep: one for all, or (B,); 0 to 1000.
+            encoder_hidden_states: text, (B, tokens, cross_attention_dim).
+            class_labels: with `class_embed_type="projection"` the pooled text, (B, width).
+            metadata: (B, num_metadata) float32 on the 0..1000 scale of `terraloom.metadata`; NaN where missing.
+                `None`: all are missing.
+            added_cond_kwargs: as in diffusers.
+            return_dict: whether to return an object with `sample` or a tuple.
+            others: as in diffusers, e.g. a ControlNet's residuals.
+
+        Returns:
+            (B, out_channels, H, W).
+
+        Raises:
+            InvalidInput: `metadata` has another shape.
+        """
+        if self.config["use_metadata"]:
+            added_cond_kwargs = {**(added_cond_kwargs or {}), "metadata": metadata}
+        output: UNet2DConditionOutput | tuple[Tensor] = super().forward(
+            sample,
+            timestep,
+            encoder_hidden_states,
+            class_labels=class_labels,
+            added_cond_kwargs=added_cond_kwargs,
+            return_dict=return_dict,
+            **others,
+        )
+        return output
+
+    def get_aug_embed(
+        self, emb: Tensor, encoder_hidden_states: Tensor, added_cond_kwargs: dict[str, Any]
+    ) -> Tensor | None:
+        """What diffusers adds to the time embedding after the class embedding: here the metadata too."""
+        added: Tensor | None = super().get_aug_embed(emb, encoder_hidden_states, added_cond_kwargs)
+        if not self.config["use_metadata"]:
+            return added
+        embedded = self.embed_metadata(added_cond_kwargs["metadata"], emb.shape[0], emb)
+        return embedded if added is None else added + embedded
