@@ -174,7 +174,7 @@ def test_damaged_state_is_one_clear_error(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind = 'nothing'", "must be cascade or metaearth"),
+        ("kind = 'nothing'", "must be one of cascade, metaearth, text"),
         ("kind = 'cascade'\nspeed = 3", "unknown keys"),
         ("kind = ", "not valid TOML"),
     ],

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from terraloom.errors import TerraloomError
-from terraloom.models.cascade import gsd_features
+from terraloom.models.cascade import bicubic4, gsd_features, reduce4
 
 CHANNELS = (16, 24, 40, 112, 320)  # of the features at strides 2, 4, 8, 16, 32
 
@@ -122,3 +122,31 @@ class Critic(nn.Module):
         )
         maps = [cast(Tensor, head(f, c)) for head, f in zip(self.heads, features, strict=True)]
         return [*maps, cast(Tensor, self.detail(image, smooth, c))]
+
+
+class TextCritic(nn.Module):
+    """All heads, for images made from words and metadata; the condition is both."""
+
+    def __init__(self, text: int = 384, fields: int = 7) -> None:
+        super().__init__()
+        self.text = nn.Linear(text, 64)
+        self.metadata = nn.Linear(2 * fields, 32)
+        self.heads = nn.ModuleList([Head(c, 96) for c in CHANNELS])
+        self.detail = DetailHead(96)
+
+    def forward(
+        self, features: list[Tensor], image: Tensor, pooled: Tensor, metadata: Tensor
+    ) -> list[Tensor]:
+        """Score maps, higher is more real.
+
+        Args:
+            features: of `image`, from `Features`.
+            image: (B, 3, H, W) in [-1, 1].
+            pooled: (B, 384) sentence embedding of unit length.
+            metadata: (B, 7) in 0..1000, NaN where missing.
+        """
+        known = torch.isfinite(metadata)
+        fields = torch.cat([metadata.nan_to_num(0) / 1000, known.to(metadata.dtype)], 1)
+        c = torch.cat([F.silu(self.text(20 * pooled)), F.silu(self.metadata(fields))], 1)
+        maps = [cast(Tensor, head(f, c)) for head, f in zip(self.heads, features, strict=True)]
+        return [*maps, cast(Tensor, self.detail(image, bicubic4(reduce4(image)), c))]

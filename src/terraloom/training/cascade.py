@@ -89,8 +89,9 @@ def dots_share(detail: Tensor) -> Tensor:
     shares = []
     for period, cells in LATTICES:
         folded = F.pixel_unshuffle(size, period)
-        mean = F.avg_pool2d(folded, cells).var(1).mean()
-        shares.append(mean / (folded.var(1).mean() + 1e-6))
+        mean = F.avg_pool2d(folded, cells).var(1).mean((1, 2))
+        total = folded.var(1).mean((1, 2))
+        shares.append((mean / (total + 1e-6)).mean())  # per image: even ones show it most
     return torch.stack(shares)
 
 

@@ -7,12 +7,9 @@ on a CPU. It runs alone, or on several devices under `accelerate launch`, where 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from terraloom.errors import InvalidInput
+from terraloom.training.log import Log
 from terraloom.training.packed import Pack
 from terraloom.training.recipe import load_recipe
 from terraloom.training.state import load_state, save_state
@@ -48,29 +46,48 @@ class Task(Protocol):
         """Begin from a checkpoint's weights."""
 
 
-def make_task(recipe: dict[str, Any], pack: Pack, device: torch.device) -> Task:
+def make_task(
+    recipe: dict[str, Any], pack: Path | None, folder: Path | None, device: torch.device
+) -> Task:
     """The task that a recipe's `kind` names, with weights drawn from the recipe's seed."""
+    if (pack is None) == (folder is None):
+        raise InvalidInput("give a training pack or a folder of captioned images, one of them")
     with torch.random.fork_rng():
         torch.manual_seed(int(recipe.get("seed", 0)))
+        if recipe["kind"] == "text":
+            return _text_task(recipe, pack, folder, device)
+        if pack is None:
+            raise InvalidInput(f"a {recipe['kind']} is trained on a pack, not on {folder}")
         if recipe["kind"] == "metaearth":
             from terraloom.training.metaearth import MetaEarthTask
 
-            task: Task = MetaEarthTask(recipe, pack, device)
-            return task
+            return MetaEarthTask(recipe, Pack.load(pack), device)
         from terraloom.training.cascade import CascadeTask
 
-        return CascadeTask(recipe, pack, device)
+        return CascadeTask(recipe, Pack.load(pack), device)
+
+
+def _text_task(
+    recipe: dict[str, Any], pack: Path | None, folder: Path | None, device: torch.device
+) -> Task:
+    from terraloom.training.captioned import TextPack
+    from terraloom.training.folder import read_folder
+    from terraloom.training.text import TextTask
+
+    images = TextPack.load(pack) if pack is not None else read_folder(folder)
+    return TextTask(recipe, images, device)
 
 
 def run(
     recipe: Path,
-    pack: Path,
+    pack: Path | None,
     out: Path,
     minutes: float | None = None,
     steps: int | None = None,
     resume: bool = True,
     start: Path | None = None,
     threads: int | None = None,
+    data: Path | None = None,
 ) -> Path:
     """Train, save and export into `out`.
 
@@ -83,6 +100,7 @@ def run(
         resume: go on from the state in `out` where there is one.
         start: checkpoint to begin from when there is no state yet.
         threads: CPU threads; None leaves torch's choice.
+        data: folder of captioned images or shards instead of a pack, for text (terraloom.training.folder).
 
     Returns:
         The folder of the exported checkpoint.
@@ -96,7 +114,7 @@ def run(
     with _arithmetic(threads):
         settings = load_recipe(recipe)
         device, rank, sync, main = _process()
-        task = make_task(settings, Pack.load(pack), device)
+        task = make_task(settings, pack, data, device)
         state, done = out / "state", {"step": 0, "images": 0, "seconds": 0.0}
         if resume and state.exists():
             done |= load_state(state, task.modules, task.optimizers)
@@ -110,9 +128,12 @@ def run(
                 save_state(state, task.modules, task.optimizers, done)
                 task.export(out / "checkpoint", {"recipe": recipe.stem, **done})
 
-        _steps(
-            task, seed, rank, sync, done, minutes, steps, save, out / "log.jsonl" if main else None
-        )
+        log = Log(out) if main else None
+        try:
+            _steps(task, seed, rank, sync, done, minutes, steps, save, log)
+        finally:
+            if log:
+                log.close()
         save()
         return out / "checkpoint"
 
@@ -132,12 +153,12 @@ def _arithmetic(threads: int | None) -> Iterator[None]:
 
 def _steps(
     task: Task, seed: int, rank: int, sync: Sync, done: dict[str, Any],
-    minutes: float | None, steps: int | None, save: Callable[[], None], log: Path | None,
+    minutes: float | None, steps: int | None, save: Callable[[], None], log: Log | None,
 ) -> None:  # fmt: skip
     """Step until the budget is spent or SIGTERM comes; save and log in between."""
     stop = _Stop()
     begun = saved = logged = time.monotonic()
-    seconds, sums = float(done["seconds"]), defaultdict[str, list[float]](list)
+    seconds = float(done["seconds"])
     while not stop.asked and (steps is None or done["step"] < steps):
         rng = np.random.default_rng([seed, done["step"], rank])
         logs = task.step(done["step"], rng, sync)
@@ -145,27 +166,18 @@ def _steps(
         done["step"] += 1
         done["images"] += int(logs.pop("images"))
         done["seconds"] = round(seconds + now - begun, 1)
-        for name, value in logs.items():
-            sums[name].append(value)
-        if log and now - logged > LOG_EVERY:
-            _log(log, done, sums, now - begun)
-            logged, sums = now, defaultdict(list)
+        if log:
+            log.add(logs)
+            if now - logged > LOG_EVERY:
+                log.write(done, now - begun)
+                logged = now
         if minutes is not None and now - begun > minutes * 60:
             break
         if now - saved > SAVE_EVERY:
             save()
             saved = now
-    if log and sums:
-        _log(log, done, sums, time.monotonic() - begun)
-
-
-def _log(path: Path, done: dict[str, Any], sums: dict[str, list[float]], elapsed: float) -> None:
-    """One JSON line to the log and to stderr."""
-    means = {name: round(float(np.mean(values)), 4) for name, values in sums.items()}
-    line = json.dumps({**done, "elapsed": round(elapsed, 1), **means})
-    with path.open("a") as file:
-        file.write(line + "\n")
-    print(line, file=sys.stderr, flush=True)
+    if log and log.sums:
+        log.write(done, time.monotonic() - begun)
 
 
 def _process() -> tuple[torch.device, int, Sync, bool]:

@@ -9,7 +9,8 @@ from typing import Any
 from terraloom.errors import InvalidInput
 
 Recipe = dict[str, Any]
-KEYS = {"kind", "seed", "model", "optimizer", "data", "losses", "schedule"}
+KINDS = ("cascade", "metaearth", "text")
+KEYS = {"kind", "seed", "model", "optimizer", "data", "losses", "schedule", "lora"}
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -28,8 +29,8 @@ def load_recipe(path: Path) -> Recipe:
         raise InvalidInput(
             f"recipe {path} has unknown keys {sorted(unknown)}; known: {sorted(KEYS)}"
         )
-    if recipe.get("kind") not in ("cascade", "metaearth"):
+    if recipe.get("kind") not in KINDS:
         raise InvalidInput(
-            f"recipe {path}: kind is {recipe.get('kind')!r}, must be cascade or metaearth"
+            f"recipe {path}: kind is {recipe.get('kind')!r}, must be one of {', '.join(KINDS)}"
         )
     return recipe

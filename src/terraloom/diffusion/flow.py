@@ -1,0 +1,47 @@
+"""Rectified flow: the straight path between image and noise, its loss, and the few-step sampler.
+
+Notation of Liu et al. 2022 (arXiv 2209.03003) with the times of Esser et al. 2024 (arXiv 2403.03206). With
+sigma in [0, 1] and eps ~ N(0, I),
+
+    x_sigma = (1 - sigma) x + sigma eps,                                                   (Esser, eq. 13)
+    L = E || v_theta(x_sigma, sigma, condition) - (eps - x) ||^2,
+
+so v_theta is the velocity and x_hat = x_sigma - sigma v_theta the image that the network sees in x_sigma. A network
+trained to see sharp images (terraloom.training.sharpen) is sampled by restarting: x_hat is carried back to the next,
+smaller sigma with *new* noise; that is diffusers' FlowMatchEulerDiscreteScheduler with `stochastic_sampling`.
+
+Nothing here draws a random number: noise and times are arguments.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+STEPS = 1000  # the network is told 1000 sigma, as diffusers' flow schedulers do
+
+
+def noised(x: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
+    """x_sigma for images and noise (B, C, H, W) and sigma (B,) or (1,) in [0, 1]."""
+    s = sigma.view(-1, 1, 1, 1)
+    return (1 - s) * x + s * eps
+
+
+def seen_image(x_sigma: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """x_hat, the image that a velocity (B, C, H, W) at sigma (B,) or (1,) points to."""
+    return x_sigma - sigma.view(-1, 1, 1, 1) * velocity
+
+
+def flow_loss(velocity: Tensor, x: Tensor, eps: Tensor) -> Tensor:
+    """Mean squared error of the velocity, a scalar."""
+    return F.mse_loss(velocity.float(), eps - x)
+
+
+def sigmas(evaluations: int, shift: float = 1.0) -> Tensor:
+    """Where a sampler of so many evaluations asks the network: from 1 down, evenly, float32 (evaluations,).
+
+    A shift above 1 spends more of them near the noise (Esser, eq. 23).
+    """
+    even = torch.linspace(1, 1 / evaluations, evaluations)
+    return shift * even / (1 + (shift - 1) * even)

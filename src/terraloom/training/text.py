@@ -1,0 +1,190 @@
+"""Training text and metadata to image: rectified flow on captioned chips, then few-step sharpening.
+
+A step is a plain regression of the velocity (`terraloom.diffusion.flow`), with times from a logit-normal
+distribution (Esser et al. 2024, section 3.1). After `warmup_steps` a share of the steps is adversarial
+(`terraloom.training.sharpen`). Words and metadata are dropped by the batches, so one network knows all mixtures of
+given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a
+checkpoint instead of all weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from terraloom.diffusion.flow import STEPS, flow_loss, noised, seen_image, sigmas
+from terraloom.models.satellite_unet import SatelliteUNet
+from terraloom.training.average import update_average
+from terraloom.training.captioned import TextBatch, TextBatches, TextPack
+from terraloom.training.sharpen import Sharpening
+
+FACTOR = 2  # of the pixel unshuffle, see terraloom.models.autoencoder
+SHOWN = 12  # rows of the contact sheet
+
+
+def to_latents(images: Tensor) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] -> (B, 12, H / 2, W / 2): what the network sees."""
+    return F.pixel_unshuffle(images, FACTOR)
+
+
+def to_images(latents: Tensor) -> Tensor:
+    """Undo `to_latents`."""
+    return F.pixel_shuffle(latents, FACTOR)
+
+
+def moved(batch: TextBatch, device: torch.device) -> TextBatch:
+    """The batch on a device."""
+    tensors = (batch.images, batch.tokens, batch.pooled, batch.metadata)
+    return TextBatch(*(t.to(device) for t in tensors), batch.labels)
+
+
+class TextTask:
+    """What the loop trains: the denoiser, its running average and, for sharpening, a critic."""
+
+    def __init__(self, recipe: dict[str, Any], pack: TextPack, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self.model = SatelliteUNet(**recipe["model"]).to(device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        if "lora" in recipe:
+            self._add_adapters(recipe["lora"])
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema}
+        o = recipe["optimizer"]
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "model": torch.optim.AdamW(self.trained, o["lr"], betas=(0.9, 0.99), weight_decay=0.01)
+        }
+        self.sharpening: Sharpening | None = None
+        if recipe["schedule"].get("sharpening", 0) > 0:
+            self.sharpening = Sharpening(self.predict, recipe, device)
+            self.modules["critic"] = self.sharpening.critic
+            self.optimizers["critic"] = self.sharpening.optimizer
+        self.batches = TextBatches(pack, recipe["data"])
+        self.shown = self._fixed_rows(pack)
+
+    def predict(self, x: Tensor, sigma: Tensor, batch: TextBatch) -> Tensor:
+        """Velocity (B, 12, h, w) float32 of the network under training at sigma (B,)."""
+        return self._velocity(self.model, x, sigma, batch)
+
+    def _velocity(self, model: nn.Module, x: Tensor, sigma: Tensor, batch: TextBatch) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            out: Tensor = model(
+                x.contiguous(memory_format=torch.channels_last),
+                STEPS * sigma,
+                encoder_hidden_states=batch.tokens,
+                class_labels=batch.pooled,
+                metadata=batch.metadata,
+                return_dict=False,
+            )[0]
+        return out.float()
+
+    def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
+        """One update, accumulated over `accumulate` batches; returns the losses and "images"."""
+        schedule = self.recipe["schedule"]
+        sharpen = self.sharpening is not None and step >= schedule["warmup_steps"]
+        sharpen = sharpen and rng.random() < schedule["sharpening"]
+        count = int(self.recipe["optimizer"].get("accumulate", 1))
+        logs: dict[str, float] = {"images": 0.0}
+        self.optimizers["model"].zero_grad(set_to_none=True)
+        for _ in range(count):
+            batch = moved(self.batches.draw(rng, self._size(sharpen)), self.device)
+            if sharpen and self.sharpening is not None:
+                loss = self.sharpening.loss(batch, rng, sync, logs)
+            else:
+                loss = self._flow(batch, rng)
+                logs["flow"] = logs.get("flow", 0.0) + loss.item() / count
+            (loss / count).backward()
+            logs["images"] += len(batch.images)
+        sync(self.trained)
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizers["model"].step()
+        update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
+        return logs
+
+    def _size(self, sharpen: bool) -> int:
+        data = self.recipe["data"]
+        return int(data["sharpening_batch"] if sharpen else data["batch"])
+
+    def _flow(self, batch: TextBatch, rng: np.random.Generator) -> Tensor:
+        x = to_latents(batch.images)
+        eps = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
+        sigma = torch.from_numpy(rng.standard_normal(len(x), dtype=np.float32)).sigmoid()
+        eps, sigma = eps.to(self.device), sigma.to(self.device)
+        return flow_loss(self.predict(noised(x, eps, sigma), sigma, batch), x, eps)
+
+    def _fixed_rows(self, pack: TextPack) -> TextBatch:
+        """Rows of the contact sheet, the same in every run of a recipe, with words and metadata undropped."""
+        whole = {"text_drop": 0.0, "metadata_drop": 0.0, "field_drop": 0.0}
+        batches = TextBatches(pack, {**self.recipe["data"], **whole})
+        return moved(batches.draw(np.random.default_rng(0), SHOWN), self.device)
+
+    def contact_sheet(self) -> Image.Image:
+        """A real image and what the averaged weights draw for its words and metadata, a row each."""
+        evaluations = self.recipe["schedule"]["evaluations"] if self.sharpening else 20
+        path = sigmas(evaluations).to(self.device)
+        rng, columns = np.random.default_rng(0), [self.shown.images]
+        for _ in range(4):
+            noise = rng.standard_normal((SHOWN, *to_latents(self.shown.images).shape[1:]))
+            x = torch.from_numpy(noise.astype(np.float32)).to(self.device)
+            for now, later in pairwise([*path, path.new_zeros(())]):
+                with torch.no_grad():
+                    velocity = self._velocity(self.ema, x, now.expand(SHOWN), self.shown)
+                if self.sharpening:
+                    eps = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
+                    x = noised(seen_image(x, velocity, now[None]), eps.to(x), later[None])
+                else:
+                    x = x + (later - now) * velocity
+            columns.append(to_images(x))
+        sheet = torch.cat([torch.cat(list(c), 1) for c in columns], 2).clamp(-1, 1)
+        pixels = ((sheet + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray(pixels)
+
+    def _add_adapters(self, lora: dict[str, Any]) -> None:
+        from peft import LoraConfig
+
+        self.model.add_adapter(
+            LoraConfig(r=lora["rank"], lora_alpha=lora["rank"], target_modules=lora["targets"])
+        )
+
+    def export(self, folder: Path, training: dict[str, Any]) -> None:
+        """Write the averaged weights as a pipeline folder, adapters merged in; critic and samples.png beside them."""
+        from safetensors.torch import save_file
+
+        from terraloom.pipelines import save_pipeline
+
+        model = copy.deepcopy(self.ema)
+        if "lora" in self.recipe:
+            model.fuse_lora()
+            model.unload_lora()
+        evaluations = self.recipe["schedule"]["evaluations"] if self.sharpening else None
+        save_pipeline(model, folder, training=training, restart_steps=evaluations)
+        self.contact_sheet().save(folder / "samples.png")
+        if self.sharpening is not None:
+            state = self.sharpening.critic.state_dict()
+            part = folder / ".critic.part"
+            save_file({k: v.contiguous().to(torch.bfloat16) for k, v in state.items()}, part)
+            part.replace(folder / "critic.safetensors")
+
+    def warm_start(self, folder: Path) -> None:
+        """Begin from a pipeline folder's weights (and critic, where there is one)."""
+        from safetensors.torch import load_file
+
+        state = SatelliteUNet.from_pretrained(folder, subfolder="unet").float().state_dict()
+        for net in (self.model, self.ema):
+            adapted = {k.replace(".base_layer", ""): k for k in net.state_dict()}
+            net.load_state_dict(
+                {adapted[k]: v for k, v in state.items()}, strict="lora" not in self.recipe
+            )
+        critic = folder / "critic.safetensors"
+        if self.sharpening is not None and critic.exists():
+            self.sharpening.critic.load_state_dict(
+                {k: v.float() for k, v in load_file(critic).items()}
+            )
