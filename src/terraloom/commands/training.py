@@ -1,0 +1,110 @@
+"""Making training files, training, and measuring what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from terraloom.commands.options import DataDir, OutFile
+from terraloom.console import say
+from terraloom.errors import InvalidInput
+
+data = typer.Typer(no_args_is_help=True, help="Make the files that training and the planet need.")
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file, e.g. recipes/cascade.toml.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for state, log and the checkpoint.")
+    ],
+    pack: Annotated[
+        Path | None,
+        typer.Option(
+            help="Training file made by `terraloom data pack` or `text-pack`.", show_default=False
+        ),
+    ] = None,
+    data_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Your own captioned images instead of a pack, for text: folder or shards.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop, saved, after so long.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Stop at this step.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where OUT stopped.")] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint folder to begin from.", show_default=False),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; all by default.", show_default=False)
+    ] = None,
+) -> None:
+    """Train a network by a recipe, on CPU or GPU; needs --minutes or --steps."""
+    from terraloom.training import run
+
+    if (pack is None) == (data_folder is None):
+        raise InvalidInput("give --pack or --data, one of them")
+    if not resume and (out / "state").exists():
+        raise InvalidInput(f"{out} holds a training state; give --resume or another --out")
+    typer.echo(run(recipe, pack, out, minutes, steps, resume, start, threads, data_folder))
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name of shipped weights, or a checkpoint folder.")],
+    pack: Annotated[Path, typer.Option(help="Training file made by `terraloom data pack`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and sheets.")],
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    places: Annotated[int, typer.Option(help="Chains to draw, 1 to 40.")] = 40,
+    quick: Annotated[bool, typer.Option("--quick", help="No trained judges.")] = False,
+) -> None:
+    """Measure a cascade: chains, spectra, land cover, real against generated; with contact sheets."""
+    from terraloom.evaluation import evaluate as measure
+
+    say(f"Drawing {places} chains and measuring; a few minutes ...")
+    measure(model, pack, out, seed=seed, places=places, quick=quick)
+    typer.echo(out)
+
+
+@data.command("pack")
+def data_pack(data_dir: DataDir, output: OutFile) -> None:
+    """Pack the imagery sets into one training file of at most 45 MiB."""
+    from terraloom.data.pack import build_pack
+
+    build_pack(data_dir, output, progress=lambda name, count: say(f"{name}: {count} images"))
+    typer.echo(output)
+
+
+@data.command("text-pack")
+def data_text_pack(data_dir: DataDir, output: OutFile) -> None:
+    """Pack the captioned imagery sets and their encoded captions into one file of at most 45 MiB."""
+    from terraloom.data.text_pack import build_text_pack
+
+    build_text_pack(data_dir, output, progress=lambda name, count: say(f"{name}: {count} images"))
+    typer.echo(output)
+
+
+@data.command("basemap")
+def data_basemap(data_dir: DataDir, output: OutFile) -> None:
+    """Build the base map (Blue Marble at zoom 6) as a COG."""
+    from terraloom.data.basemap import build
+
+    build(data_dir, output)
+    typer.echo(output)
+
+
+@data.command("ground")
+def data_ground(data_dir: DataDir, output: OutFile) -> None:
+    """Build the rasters of what is really there into a folder: land cover and Natural Earth."""
+    from terraloom.data.ground import build
+
+    build(data_dir, output)
+    typer.echo(output)
