@@ -6,6 +6,7 @@ the time embedding. The order of the numbers and their scale (0..1000) are those
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal
 
 import torch
@@ -18,28 +19,56 @@ Missing = Literal["zero", "learned"]  # what stands for a number that is not kno
 
 
 class MetadataConditioned(nn.Module):
-    """Part of a network that has `time_proj` and `time_embedding`: the metadata's MLPs and their sum.
+    """Makes a diffusers network with a `time_embedding` one that knows metadata; stands before it among the bases.
 
-    A missing number is NaN. With "learned", a trained vector stands in for the output of its MLP; with "zero", the
-    number 0 goes into the sinusoid, as DiffusionSat's released weights were trained (0 is also a real value there).
+    A missing number is NaN. With `missing="learned"`, a trained vector stands in for the output of its MLP; with
+    "zero", the number 0 goes into the sinusoid, as DiffusionSat's released weights were trained (0 is also a real
+    value there).
+
+    Args:
+        use_metadata: without, the network is diffusers' own and takes no metadata.
+        num_metadata: numbers per image.
+        missing: "zero" or "learned".
+        config: of the diffusers network.
+
+    Raises:
+        InvalidInput: `missing` is something else.
     """
 
     time_proj: Any  # diffusers' sinusoid of a timestep
-    metadata_embedding: nn.ModuleList
+    time_embedding: Any  # and the MLP behind it
 
-    def add_metadata(self, width: int, time_embed_dim: int, count: int, missing: Missing) -> None:
-        """Make the `count` MLPs, `width` -> `time_embed_dim`; `width` is that of the sinusoid.
-
-        Raises:
-            InvalidInput: `missing` is neither "zero" nor "learned".
-        """
+    def __init__(
+        self,
+        *,
+        use_metadata: bool = True,
+        num_metadata: int = 7,
+        missing: Missing = "zero",
+        **config: Any,
+    ) -> None:
         if missing not in ("zero", "learned"):
             raise InvalidInput(f'missing={missing!r} is not known; give "zero" or "learned"')
+        super().__init__(**config)
+        ours: Any = self
+        ours.register_to_config(
+            use_metadata=use_metadata, num_metadata=num_metadata, missing=missing
+        )
+        if not use_metadata:
+            return
+        width = self.time_embedding.linear_1.in_features
+        time_embed_dim = self.time_embedding.linear_2.out_features
         self.metadata_embedding = nn.ModuleList(
-            TimestepEmbedding(width, time_embed_dim) for _ in range(count)
+            TimestepEmbedding(width, time_embed_dim) for _ in range(num_metadata)
         )
         if missing == "learned":  # no such tensor in the official weights
-            self.metadata_missing = nn.Parameter(torch.zeros(count, time_embed_dim))
+            self.metadata_missing = nn.Parameter(torch.zeros(num_metadata, time_embed_dim))
+
+    @staticmethod
+    def _get_init_keys(input_class: type) -> set[str]:
+        """Names that diffusers lets a `config.json` have: what any class on the way up takes, not just the first."""
+        inits = (vars(c)["__init__"] for c in input_class.__mro__ if "__init__" in vars(c))
+        parameters = (p for init in inits for p in inspect.signature(init).parameters.values())
+        return {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
     def embed_metadata(self, metadata: Tensor | None, rows: int, like: Tensor) -> Tensor:
         """Sum of the embedded numbers, (rows, count) float32, NaN where missing -> (rows, time_embed_dim) as `like`.

@@ -5,13 +5,12 @@ One class for the official checkpoints (Stable Diffusion 2.1's size, `OFFICIAL`)
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel, UNet2DConditionOutput
 from torch import Tensor
 
-from terraloom.models.conditioning import MetadataConditioned, Missing
+from terraloom.models.conditioning import MetadataConditioned
 
 # Stable Diffusion 2.1 and DiffusionSat's two checkpoints. In diffusers `attention_head_dim` holds numbers of heads.
 OFFICIAL: dict[str, Any] = dict(
@@ -44,34 +43,8 @@ SMALL: dict[str, Any] = dict(
 class SatelliteUNet(MetadataConditioned, UNet2DConditionModel):  # type: ignore[misc]
     """`UNet2DConditionModel` with metadata summed into the time embedding (DiffusionSat, section 3.1).
 
-    Args:
-        use_metadata: without, it is diffusers' UNet, and `metadata` is not used.
-        num_metadata: numbers per image.
-        missing: what stands for an unknown number, see `MetadataConditioned`.
-        config: of `UNet2DConditionModel`.
+    Its constructor takes the arguments of both bases by name.
     """
-
-    def __init__(
-        self,
-        *,
-        use_metadata: bool = True,
-        num_metadata: int = 7,
-        missing: Missing = "zero",
-        **config: Any,
-    ) -> None:
-        super().__init__(**config)
-        ours = dict(use_metadata=use_metadata, num_metadata=num_metadata, missing=missing)
-        self.register_to_config(**ours)  # type: ignore[no-untyped-call]
-        if use_metadata:
-            mlp = self.time_embedding
-            width, time_embed_dim = mlp.linear_1.in_features, mlp.linear_2.out_features
-            self.add_metadata(width, time_embed_dim, num_metadata, missing)
-
-    @staticmethod
-    def _get_init_keys(input_class: type) -> set[str]:
-        """Names that a configuration may have: ours and, behind `**config`, diffusers'."""
-        keys = set(inspect.signature(input_class).parameters) - {"config"}
-        return keys | {"self", *inspect.signature(UNet2DConditionModel).parameters}
 
     def forward(
         self,
