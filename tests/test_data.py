@@ -162,13 +162,13 @@ def items(name: str, count: int, rng: np.random.Generator) -> list[pack.Item]:
 def test_pack_thins_large_sets_only_when_quality_does_not_suffice() -> None:
     rng = np.random.default_rng(0)
     images = items("large", 600, rng) + items("small", 40, rng)
-    assert pack._fit(images, 1e9) == (92, 1.0)
-    quality, share = pack._fit(images, 1e6)
-    kept = pack._thin(images, share)
+    assert pack.fit(images, 1e9) == (92, 1.0)
+    quality, share = pack.fit(images, 1e6)
+    kept = pack.thin(images, share)
     assert quality == 80 and share < 1
     assert sum(i.set == "small" for i in kept) == 40
     assert len({i.place for i in kept}) == len(kept) < len(images)
-    assert sum(len(pack._encode(i.rgb, "WEBP", quality=80, method=4)) for i in kept) < 1.3e6
+    assert sum(len(pack.encode(i.rgb, "WEBP", quality=80, method=4)) for i in kept) < 1.3e6
 
 
 def test_pack_needs_its_sets(tmp_path: Path) -> None:

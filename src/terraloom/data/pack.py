@@ -16,10 +16,10 @@ import json
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,21 @@ IGBP = {
 }  # fmt: skip
 
 
+class Picture(Protocol):
+    """What has to fit into a pack."""
+
+    @property
+    def set(self) -> str:
+        """Name of its set."""
+
+    @property
+    def rgb(self) -> Bytes:
+        """(h, w, 3), tone-curved."""
+
+
+P = TypeVar("P", bound=Picture)
+
+
 @dataclass(frozen=True)
 class Item:
     """One image of the pack before it is encoded."""
@@ -89,16 +104,16 @@ def build_pack(
         got = [item for item in reader(data_dir, ground) if _keep(item)]
         progress(name, len(got))
         items += got
-    quality, share = _fit(items, (max_mib - GROUND_MIB) * 2**20)
-    items = _thin(items, share)
-    images = [_encode(item.rgb, "WEBP", quality=quality, method=4) for item in items]
-    grounds = [_encode(np.stack([i.cover, i.mask], -1), "PNG", optimize=True) for i in items]
+    quality, share = fit(items, (max_mib - GROUND_MIB) * 2**20)
+    items = thin(items, share)
+    images = [encode(item.rgb, "WEBP", quality=quality, method=4) for item in items]
+    grounds = [encode(np.stack([i.cover, i.mask], -1), "PNG", optimize=True) for i in items]
     rows = [
         {
             "set": i.set,
             "gsd": round(i.gsd, 3),
             "place": i.place,
-            "val": zlib.crc32(i.place.encode()) % 10 == 0,
+            "val": held_out(i.place),
             "size": list(i.rgb.shape[:2]),
         }
         for i in items
@@ -119,23 +134,43 @@ def build_pack(
     return out
 
 
-def _fit(items: list[Item], budget: float) -> tuple[int, float]:
+def place_of(name: str, row: Row) -> str:
+    """The place that an image of a set shows; images of one place never stand on both sides of the split."""
+    if name == "bluemarble":
+        shift = max(0, row["z"] - 6)
+        return f"bluemarble/{row['x'] >> shift}/{row['y'] >> shift}"
+    if name == "landsat":  # the same tile on all dates
+        return str(row["path"].rsplit("/", 1)[1])
+    if name == "world_scenes":
+        return f"world/{row['series']}"
+    place = f"{name}/{row.get('series') or row['path']}"
+    if name == "ucmerced" and int(Path(row["path"]).stem[-2:]) >= 70:  # it brings its own split
+        return next(p for n in range(1000) if held_out(p := f"{place}#{n}"))
+    return place
+
+
+def held_out(place: str) -> bool:
+    """Whether a place is on the validation side: a tenth of all."""
+    return zlib.crc32(place.encode()) % 10 == 0
+
+
+def fit(items: Sequence[Picture], budget: float) -> tuple[int, float]:
     """(WebP quality, share of images to keep) for a budget in bytes, from a sample of the images."""
     sample = items[:: max(1, len(items) // 400)]
     for quality in QUALITIES:
-        each = sum(len(_encode(i.rgb, "WEBP", quality=quality, method=4)) for i in sample)
+        each = sum(len(encode(i.rgb, "WEBP", quality=quality, method=4)) for i in sample)
         total = each / len(sample) * len(items) * MARGIN
         if total < budget:
             return quality, 1.0
     return quality, budget / total
 
 
-def _thin(items: list[Item], share: float) -> list[Item]:
+def thin(items: Sequence[P], share: float) -> list[P]:
     """Keep a share of every set that has more than `SMALL` images, evenly spread."""
-    sets: dict[str, list[Item]] = {}
+    sets: dict[str, list[P]] = {}
     for item in items:
         sets.setdefault(item.set, []).append(item)
-    kept = []
+    kept: list[P] = []
     for members in sets.values():
         count = len(members) if len(members) <= SMALL else max(SMALL, int(share * len(members)))
         kept += [members[k * len(members) // count] for k in range(count)]
@@ -147,13 +182,14 @@ def _keep(item: Item) -> bool:
     return not flat or zlib.crc32(item.place.encode() + b"flat") % 10 == 0
 
 
-def _encode(array: Bytes, form: str, **options: Any) -> bytes:
+def encode(array: Bytes, form: str, **options: Any) -> bytes:
+    """An image file in memory."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, form, **options)
     return file.getvalue()
 
 
-def _rows(data_dir: Path, name: str) -> Iterator[tuple[Row, Bytes]]:
+def read_set(data_dir: Path, name: str) -> Iterator[tuple[Row, Bytes]]:
     """Index rows of a set with their images, raw colours (h, w, 3)."""
     with tarfile.open(data_dir / f"{name}.tar") as tar:
         for line in (data_dir / f"{name}.jsonl").open():
@@ -163,7 +199,7 @@ def _rows(data_dir: Path, name: str) -> Iterator[tuple[Row, Bytes]]:
             yield row, np.asarray(Image.open(io.BytesIO(member.read())).convert("RGB"))
 
 
-def _whole_cells(rgb: Bytes) -> Bytes:
+def whole_cells(rgb: Bytes) -> Bytes:
     """Cut to multiples of 16 pixels."""
     h, w = (n // 16 * 16 for n in rgb.shape[:2])
     return rgb[:h, :w]
@@ -199,11 +235,10 @@ def _label_ground(label: str | None, rgb: Bytes) -> tuple[Bytes, Bytes]:
 
 def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Item]]:
     def read(data_dir: Path, ground: Ground) -> Iterator[Item]:
-        for row, raw in _rows(data_dir, "bluemarble"):
+        for row, raw in read_set(data_dir, "bluemarble"):
             if row["z"] != zoom:
                 continue
-            shift = 2 if zoom == 8 else 0
-            place = f"bluemarble/{row['x'] >> shift}/{row['y'] >> shift}"
+            place = place_of("bluemarble", row)
             cover, mask = _cells_of(ground, _tile_cells(zoom, row["x"], row["y"]))
             if (cover == 0).mean() > 0.97:  # open sea: modelled, flat, and half of the planet
                 continue
@@ -214,14 +249,14 @@ def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Item]]:
 
 def _landsat(data_dir: Path, ground: Ground) -> Iterator[Item]:
     tiles: dict[tuple[str, int, int], tuple[Row, Bytes]] = {}
-    for row, raw in _rows(data_dir, "landsat"):
+    for row, raw in read_set(data_dir, "landsat"):
         if row["cloud"] > MAX_CLOUD:
             continue
         date = row["path"].rsplit("/", 1)[0]
         rgb = palette.curve(date)(raw)
         tiles[date, row["x"], row["y"]] = row, rgb
         cover, mask = _cells_of(ground, _tile_cells(12, row["x"], row["y"]))
-        yield Item("landsat", rgb, row["gsd"], row["path"].rsplit("/", 1)[1], cover, mask)
+        yield Item("landsat", rgb, row["gsd"], place_of("landsat", row), cover, mask)
     for (date, x, y), (row, _) in tiles.items():  # zoom 10: 2 x 2 tiles joined and reduced by 4
         quad = [tiles.get((date, x + i, y + j)) for j in (0, 1) for i in (0, 1)]
         if all(quad):
@@ -233,45 +268,41 @@ def _landsat(data_dir: Path, ground: Ground) -> Iterator[Item]:
 
 
 def _world_scenes(data_dir: Path, ground: Ground) -> Iterator[Item]:
-    for row, raw in _rows(data_dir, "world_scenes"):
-        rgb = palette.curve(f"world_scenes/{row['series']}")(_whole_cells(raw))
+    for row, raw in read_set(data_dir, "world_scenes"):
+        rgb = palette.curve(f"world_scenes/{row['series']}")(whole_cells(raw))
         if row.get("bbox"):
             cover, mask = _box_ground(ground, row["bbox"], rgb.shape[0] // 4, rgb.shape[1] // 4)
         else:
             cover, mask = _label_ground(row.get("label"), rgb)
-        yield Item("world_scenes", rgb, row["gsd"], f"world/{row['series']}", cover, mask)
+        yield Item("world_scenes", rgb, row["gsd"], place_of("world_scenes", row), cover, mask)
 
 
 def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Item]]:
     """Sets whose images have one label each."""
 
     def read(data_dir: Path, ground: Ground) -> Iterator[Item]:
-        for row, raw in _rows(data_dir, name):
-            rgb = palette.curve(name)(_whole_cells(raw))
+        for row, raw in read_set(data_dir, name):
+            rgb = palette.curve(name)(whole_cells(raw))
             cover, mask = _label_ground(
                 "urban" if "city" in str(row.get("label")) else row.get("label"), rgb
             )
-            place = f"{name}/{row.get('series') or row['path']}"
-            if name == "ucmerced" and int(Path(row["path"]).stem[-2:]) >= 70:
-                place = _validation_place(place)
-            yield Item(name, rgb, row["gsd"], place, cover, mask)
+            yield Item(name, rgb, row["gsd"], place_of(name, row), cover, mask)
 
     return read
 
 
-def _validation_place(place: str) -> str:
-    """A name for the place that falls on the validation side (the set brings its own split)."""
-    return next(p for n in range(1000) if zlib.crc32((p := f"{place}#{n}").encode()) % 10 == 0)
-
-
 def _naip(data_dir: Path, ground: Ground) -> Iterator[Item]:
-    for row, raw in _rows(data_dir, "naip"):
-        rgb = palette.curve("naip")(raw)
-        for y in range(0, rgb.shape[0] - TILE + 1, 232):
-            for x in range(0, rgb.shape[1] - TILE + 1, 224):
-                cut = rgb[y : y + TILE, x : x + TILE]
-                cover, mask = _label_ground("cropland", cut)
-                yield Item("naip", cut, row["gsd"], f"naip/{x}", cover, mask)
+    for row, raw in read_set(data_dir, "naip"):
+        for place, cut in naip_cuts(palette.curve("naip")(raw)):
+            cover, mask = _label_ground("cropland", cut)
+            yield Item("naip", cut, row["gsd"], place, cover, mask)
+
+
+def naip_cuts(rgb: Bytes) -> Iterator[tuple[str, Bytes]]:
+    """(place, 256 px tile) of the one large scene, overlapping; a place is one column of it on all dates."""
+    for y in range(0, rgb.shape[0] - TILE + 1, 232):
+        for x in range(0, rgb.shape[1] - TILE + 1, 224):
+            yield f"naip/{x}", rgb[y : y + TILE, x : x + TILE]
 
 
 def _sentinel2_scene(data_dir: Path, ground: Ground) -> Iterator[Item]:

@@ -1,0 +1,183 @@
+"""The pack of the text model: every captioned image, tone-curved, with what is known of it and the texts as vectors.
+
+    index    uint8 bytes of JSON: {"version", "quality", "rows": [...], "captions": [str, ...]}; captions[0] is ""
+    images   uint8, WebP files one after the other;  image_ends: int64, end of each
+    tokens   float16 (captions, TOKENS, 384);  pooled  float16 (captions, 384)
+
+A row: {set, val, gsd, lon, lat, region, cloud_cover, date, label, captions: [numbers], place}, null where unknown.
+
+The images are those of the cascade (terraloom.data.pack: same tone curves, same split by place), so that what the
+text model draws is what the cascade refines. `region` (west, south, east, north) stands where a set has no places but
+is known to lie in Europe, the contiguous United States or California: training draws a position from it, half of the
+time. That is weak supervision, on purpose: no image is claimed to be at that point, but Europe's chips lie in Europe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from terraloom.data import palette
+from terraloom.data.captions import captions
+from terraloom.data.pack import (
+    Bytes,
+    Row,
+    encode,
+    fit,
+    held_out,
+    naip_cuts,
+    place_of,
+    read_set,
+    thin,
+    whole_cells,
+)  # fmt: skip
+from terraloom.errors import InvalidInput
+from terraloom.models.text_encoder import SentenceEncoder
+
+VERSION = 1
+SETS = (
+    "eurosat", "eurosat_mosaic", "sentinel2_chips", "landsat", "world_scenes", "bluemarble",
+    "ucmerced", "planet3m", "ortho_chips", "naip",
+)  # fmt: skip
+EUROPE = (-10.0, 36.0, 30.0, 61.0)  # degrees
+CONTIGUOUS_USA = (-124.5, 25.0, -67.0, 49.0)
+CALIFORNIA = (-124.0, 32.6, -115.0, 41.5)
+REGIONS = {
+    "eurosat": EUROPE, "eurosat_mosaic": EUROPE, "ucmerced": CONTIGUOUS_USA,
+    "planet3m": CALIFORNIA, "ortho_chips": CONTIGUOUS_USA,
+}  # fmt: skip
+MOST = {
+    6: 110,
+    8: 150,
+}  # of Blue Marble by zoom: images of one label; water and ice would crowd out the rest
+POLES = 80.0  # degrees of latitude, beyond which Blue Marble is nearly blank
+FINEST_BLUEMARBLE = 450.0  # metres; far north its pixels are finer than its content
+RARE = 3  # Blue Marble tiles; countries on fewer of them are not named, which halves the captions
+TEXT_MIB = 14  # of the embeddings, at most
+
+
+@dataclass(frozen=True)
+class TextItem:
+    """One image of the pack before it is encoded."""
+
+    set: str
+    rgb: Bytes  # (h, w, 3), tone-curved
+    row: Row  # of the set's index
+    place: str
+
+
+def build_text_pack(
+    data_dir: Path,
+    path: Path,
+    max_mib: float = 45,
+    progress: Callable[[str, int], None] = lambda name, count: None,
+) -> Path:
+    """Write the pack of all captioned sets in `data_dir`; to fit `max_mib`, WebP quality falls, then sets are thinned.
+
+    `progress` is called with the name of each set and the number of its images.
+
+    Raises:
+        InvalidInput: a set is missing.
+        TerraloomError: the sentence encoder is not installed.
+    """
+    data_dir, path = Path(data_dir), Path(path)
+    if missing := [name for name in SETS if not (data_dir / f"{name}.tar").exists()]:
+        raise InvalidInput(f"{data_dir} lacks {missing}; point --data at the imagery sets")
+    items: list[TextItem] = []
+    for name in SETS:
+        got = list(_read(data_dir, name))
+        progress(name, len(got))
+        items += got
+    quality, share = fit(items, (max_mib - TEXT_MIB) * 2**20)
+    items = thin(items, share)
+    texts, rows = index_rows(items)
+    images = [encode(item.rgb, "WEBP", quality=quality, method=4) for item in items]
+    index = {"version": VERSION, "quality": quality, "rows": rows, "captions": texts}
+    tokens, pooled = SentenceEncoder().encode(texts)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        save_file(
+            {
+                "index": np.frombuffer(json.dumps(index).encode(), np.uint8),
+                "images": np.frombuffer(b"".join(images), np.uint8),
+                "image_ends": np.cumsum([len(b) for b in images]),
+                "tokens": tokens.numpy().astype(np.float16),
+                "pooled": pooled.numpy().astype(np.float16),
+            },
+            part,
+        )
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def index_rows(items: Sequence[TextItem]) -> tuple[list[str], list[dict[str, Any]]]:
+    """(all captions, the first of them "", and the rows that number them)."""
+    numbers: dict[str, int] = {"": 0}
+    rows = []
+    variants = [captions(item.set, item.row) for item in items]
+    tiles = [set(v) for v, item in zip(variants, items, strict=True) if "bluemarble" in item.set]
+    rare = {text for text, n in Counter(chain(*tiles)).items() if n < RARE}
+    for item, made in zip(items, variants, strict=True):
+        row = item.row
+        if "bluemarble" in item.set:
+            made = [text for text in made if text not in rare]
+        rows.append(
+            {
+                "set": item.set,
+                "val": held_out(item.place),
+                "gsd": row["gsd"],
+                "lon": row.get("lon"),
+                "lat": row.get("lat"),
+                "region": REGIONS.get(item.set) if row.get("lon") is None else None,
+                "cloud_cover": row.get("cloud"),
+                "date": row.get("date"),
+                "label": row.get("label"),
+                "captions": [numbers.setdefault(text, len(numbers)) for text in made],
+                "place": item.place,
+            }
+        )
+    return list(numbers), rows
+
+
+def _read(data_dir: Path, name: str) -> Iterator[TextItem]:
+    """Tone-curved images of a set."""
+    if name == "bluemarble":
+        yield from _read_bluemarble(data_dir)
+        return
+    for row, raw in read_set(data_dir, name):
+        if name == "world_scenes":
+            key = f"world_scenes/{row['series']}"
+        else:
+            key = row["path"].rsplit("/", 1)[0] if name == "landsat" else name
+        rgb = palette.curve(key)(whole_cells(raw))
+        if name == "naip":
+            yield from (TextItem(name, cut, row, place) for place, cut in naip_cuts(rgb))
+        else:
+            yield TextItem(name, rgb, row, place_of(name, row))
+
+
+def _read_bluemarble(data_dir: Path) -> Iterator[TextItem]:
+    """The tiles of two zooms, evenly thinned label by label."""
+    groups: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for line in (data_dir / "bluemarble.jsonl").open():
+        row = json.loads(line)
+        if row["z"] in MOST and abs(row["lat"]) < POLES and row["gsd"] > FINEST_BLUEMARBLE:
+            groups[row["z"], row["label"]].append(row["path"])
+    wanted: set[str] = set()
+    for (zoom, _), paths in groups.items():
+        count = min(MOST[zoom], len(paths))
+        wanted.update(paths[k * len(paths) // count] for k in range(count))
+    for row, raw in read_set(data_dir, "bluemarble"):
+        if row["path"] in wanted:
+            name = f"bluemarble{row['z']}"
+            yield TextItem(name, palette.bluemarble(raw), row, place_of("bluemarble", row))
