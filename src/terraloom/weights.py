@@ -1,7 +1,8 @@
 """Checkpoints: a folder of `config.json`, `model.safetensors` (bfloat16) and `card.md`.
 
-`config.json` names the kind of model and its shape; weights are safetensors, so loading runs no code. Nothing here
-imports torch before a model is built or saved.
+`config.json` names the kind of model and its shape; weights are safetensors, so loading runs no code. A text-to-image
+model is a folder in diffusers' layout instead: `model_index.json` and one folder for each part. Nothing here imports
+torch before a model is built or saved.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +24,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from terraloom.models.satellite_unet import SatelliteUNet
+
 SHIPPED = Path(__file__).parent / "assets" / "weights"
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
+INDEX, UNET_WEIGHTS, TRAINING = (
+    "model_index.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "training.json",
+)
+SHORT_NAMES = {"terraloom/small": "text"}  # as on a model hub -> folder
 
 # kind -> module (imported when needed), class of its configuration, class of the network
 KINDS = {
@@ -34,11 +44,11 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with weights, its `config.json` read and its weights hashed."""
+    """A folder with weights, its configuration read and its weights hashed."""
 
     path: Path
     config: dict[str, Any]  # kind, config (shape of the network), range (of pixel values), training
-    digest: str  # first 16 hex digits of the sha256 of model.safetensors and the network's configuration
+    digest: str  # first 16 hex digits of the sha256 of the weights, the kind and the network's configuration
     card: str  # Markdown: data, licence, recipe, measured figures; may be empty
 
     @property
@@ -48,13 +58,43 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """A key of `KINDS`."""
+        """A key of `KINDS`, or "pipeline"."""
         return str(self.config["kind"])
 
 
 def available() -> list[Checkpoint]:
-    """The checkpoints that come with the package, by name."""
-    return [find(folder) for folder in sorted(SHIPPED.glob("*")) if (folder / CONFIG).is_file()]
+    """The checkpoints that come with the package, pipelines too, by name."""
+    folders = sorted(SHIPPED.glob("*"))
+    single = [find(folder) for folder in folders if (folder / CONFIG).is_file()]
+    pipelines = [find_pipeline(folder) for folder in folders if (folder / INDEX).is_file()]
+    return sorted(single + pipelines, key=lambda checkpoint: checkpoint.name)
+
+
+def find_pipeline(name_or_path: str | Path) -> Checkpoint:
+    """A text-to-image model by its folder, or by its name when it is a shipped one ("text", "terraloom/small").
+
+    Its `kind` is "pipeline", its `config["config"]` that of the UNet.
+
+    Raises:
+        BadCheckpoint: there is none, or its files say nothing usable.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        folder = SHIPPED / SHORT_NAMES.get(str(name_or_path), name_or_path)
+    if not (folder / INDEX).is_file():
+        names = ", ".join(sorted(p.parent.name for p in SHIPPED.glob(f"*/{INDEX}"))) or "none"
+        raise BadCheckpoint(
+            f"no text-to-image model {str(name_or_path)!r}: give a folder with {INDEX} or a shipped name ({names})"
+        )
+    unet, card = folder / "unet" / CONFIG, folder / CARD
+    weights = folder / UNET_WEIGHTS
+    for path in (unet, weights):
+        if not path.is_file():
+            raise BadCheckpoint(f"text-to-image model {folder} has no {path.relative_to(folder)}")
+    training = _read_json(folder / TRAINING) if (folder / TRAINING).is_file() else {}
+    config = {"kind": "pipeline", "config": _read_json(unet), "training": training}
+    text = card.read_text("utf-8") if card.is_file() else ""
+    return Checkpoint(folder, config, _digest(weights, config), text)
 
 
 def find(name_or_path: str | Path) -> Checkpoint:
@@ -136,7 +176,6 @@ def save_model(
     Raises:
         BadCheckpoint: a model of no known kind.
     """
-    import torch
     from safetensors.torch import save_file
 
     kind = next((k for k, names in KINDS.items() if names[2] == type(model).__name__), None)
@@ -144,9 +183,7 @@ def save_model(
         raise BadCheckpoint(
             f"cannot save a {type(model).__name__}; known kinds are {', '.join(KINDS)}"
         )
-    tensors = {
-        k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()
-    }
+    tensors = _portable(model)
     shape: Any = model.config
     config = {"kind": kind, "config": shape.to_json(), "range": "[-1, 1]", "training": extra or {}}
     folder = Path(folder)
@@ -159,6 +196,63 @@ def save_model(
         folder / CONFIG, lambda part: part.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     )
     return find(folder)
+
+
+def save_pipeline(
+    unet: SatelliteUNet, folder: str | Path, card: str = "", training: dict[str, Any] | None = None
+) -> Path:
+    """Write a small text-to-image model in the layout of diffusers, as `TextToImage.from_pretrained` reads it.
+
+    The network's weights in bfloat16, the schedule of flow matching, the pixel autoencoder; the text encoder is a
+    package of its own. Each file is replaced whole or not at all.
+
+    Args:
+        unet: is not changed.
+        folder: made when missing.
+        card: Markdown for `card.md`.
+        training: facts for `training.json`.
+    """
+    import diffusers
+    from safetensors.torch import save_file
+
+    from terraloom.models.autoencoder import PixelAutoencoder
+
+    folder, tensors = Path(folder), _portable(unet)
+    parts = {
+        "unet": unet,
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),  # type: ignore[no-untyped-call]
+        "vae": PixelAutoencoder(),
+    }
+    index: dict[str, Any] = {
+        "_class_name": "TextToImage",
+        "_diffusers_version": diffusers.__version__,
+    }
+    files = {TRAINING: training or {}}
+    for name, part in parts.items():
+        config = json.loads(part.to_json_string())
+        config.pop("_name_or_path", None)  # where it was read from is nobody's business
+        files[f"{name}/{part.config_name}"] = config
+        module = type(part).__module__
+        index[name] = (
+            "diffusers" if module.startswith("diffusers.") else module,
+            type(part).__name__,
+        )
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    stamp = {"sha256": _fingerprint(tensors)}
+    _write(folder / UNET_WEIGHTS, lambda part: save_file(tensors, part, metadata=stamp))
+    _write(folder / CARD, lambda part: part.write_text(card, "utf-8"))
+    for name, content in {**files, INDEX: index}.items():
+        _write(folder / name, partial(Path.write_text, data=json.dumps(content, indent=2) + "\n"))
+    return folder
+
+
+def _portable(model: nn.Module) -> dict[str, Tensor]:
+    """A network's weights as they are stored: bfloat16, on the CPU."""
+    import torch
+
+    return {
+        k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()
+    }
 
 
 def _classes(checkpoint: Checkpoint) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -176,10 +270,7 @@ def _classes(checkpoint: Checkpoint) -> tuple[Callable[..., Any], Callable[..., 
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadCheckpoint(f"cannot read {path}: {error}") from error
+    config = _read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise BadCheckpoint(f'{path} is not a checkpoint\'s: it needs "kind" and "config"')
     if config.get("kind") not in KINDS:
@@ -187,6 +278,13 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path}: unknown kind {config.get('kind')!r}; known are {', '.join(KINDS)}"
         )
     return config
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(f"cannot read {path}: {error}") from error
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
