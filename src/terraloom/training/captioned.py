@@ -10,7 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,13 @@ class TextBatch:
 
     def to(self, device: torch.device) -> TextBatch:
         """Moved to a device."""
-        moved = (t.to(device) for t in (self.images, self.tokens, self.pooled, self.metadata))
-        return TextBatch(*moved, self.labels, self.captions)
+        return replace(
+            self,
+            images=self.images.to(device),
+            tokens=self.tokens.to(device),
+            pooled=self.pooled.to(device),
+            metadata=self.metadata.to(device),
+        )
 
 
 @dataclass(frozen=True)
