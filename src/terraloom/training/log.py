@@ -22,7 +22,7 @@ class Log:
         if find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self.board = SummaryWriter(str(folder / "tensorboard"))
 
     def add(self, values: dict[str, float]) -> None:
         """Take one step's figures."""

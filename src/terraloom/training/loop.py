@@ -71,11 +71,14 @@ def _text_task(
     recipe: dict[str, Any], pack: Path | None, folder: Path | None, device: torch.device
 ) -> Task:
     from terraloom.training.captioned import TextPack
-    from terraloom.training.folder import read_folder
     from terraloom.training.text import TextTask
 
-    images = TextPack.load(pack) if pack is not None else read_folder(folder)
-    return TextTask(recipe, images, device)
+    if pack is not None:
+        return TextTask(recipe, TextPack.load(pack), device)
+    from terraloom.training.folder import read_folder
+
+    assert folder is not None
+    return TextTask(recipe, read_folder(folder), device)
 
 
 def run(

@@ -40,19 +40,13 @@ def to_images(latents: Tensor) -> Tensor:
     return F.pixel_shuffle(latents, FACTOR)
 
 
-def moved(batch: TextBatch, device: torch.device) -> TextBatch:
-    """The batch on a device."""
-    tensors = (batch.images, batch.tokens, batch.pooled, batch.metadata)
-    return TextBatch(*(t.to(device) for t in tensors), batch.labels)
-
-
 class TextTask:
     """What the loop trains: the denoiser, its running average and, for sharpening, a critic."""
 
     def __init__(self, recipe: dict[str, Any], pack: TextPack, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.model = SatelliteUNet(**recipe["model"]).to(device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        self.model = SatelliteUNet(**recipe["model"])
+        nn.Module.to(self.model, device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         if "lora" in recipe:
             self._add_adapters(recipe["lora"])
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
@@ -95,13 +89,13 @@ class TextTask:
         logs: dict[str, float] = {"images": 0.0}
         self.optimizers["model"].zero_grad(set_to_none=True)
         for _ in range(count):
-            batch = moved(self.batches.draw(rng, self._size(sharpen)), self.device)
+            batch = self.batches.draw(rng, self._size(sharpen)).to(self.device)
             if sharpen and self.sharpening is not None:
                 loss = self.sharpening.loss(batch, rng, sync, logs)
             else:
                 loss = self._flow(batch, rng)
                 logs["flow"] = logs.get("flow", 0.0) + loss.item() / count
-            (loss / count).backward()
+            (loss / count).backward()  # type: ignore[no-untyped-call]
             logs["images"] += len(batch.images)
         sync(self.trained)
         nn.utils.clip_grad_norm_(self.trained, 1.0)
@@ -124,7 +118,7 @@ class TextTask:
         """Rows of the contact sheet, the same in every run of a recipe, with words and metadata undropped."""
         whole = {"text_drop": 0.0, "metadata_drop": 0.0, "field_drop": 0.0}
         batches = TextBatches(pack, {**self.recipe["data"], **whole})
-        return moved(batches.draw(np.random.default_rng(0), SHOWN), self.device)
+        return batches.draw(np.random.default_rng(0), SHOWN).to(self.device)
 
     def contact_sheet(self) -> Image.Image:
         """A real image and what the averaged weights draw for its words and metadata, a row each."""
@@ -158,14 +152,13 @@ class TextTask:
         """Write the averaged weights as a pipeline folder, adapters merged in; critic and samples.png beside them."""
         from safetensors.torch import save_file
 
-        from terraloom.pipelines import save_pipeline
+        from terraloom.weights import save_pipeline
 
         model = copy.deepcopy(self.ema)
         if "lora" in self.recipe:
-            model.fuse_lora()
-            model.unload_lora()
-        evaluations = self.recipe["schedule"]["evaluations"] if self.sharpening else None
-        save_pipeline(model, folder, training=training, restart_steps=evaluations)
+            model.fuse_lora()  # type: ignore[no-untyped-call]
+            model.unload_lora()  # type: ignore[no-untyped-call]
+        save_pipeline(model, folder, training=training)
         self.contact_sheet().save(folder / "samples.png")
         if self.sharpening is not None:
             state = self.sharpening.critic.state_dict()
@@ -177,7 +170,9 @@ class TextTask:
         """Begin from a pipeline folder's weights (and critic, where there is one)."""
         from safetensors.torch import load_file
 
-        state = SatelliteUNet.from_pretrained(folder, subfolder="unet").float().state_dict()
+        from terraloom.weights import find_pipeline, load_unet
+
+        state = load_unet(find_pipeline(folder)).state_dict()
         for net in (self.model, self.ema):
             adapted = {k.replace(".base_layer", ""): k for k in net.state_dict()}
             net.load_state_dict(
