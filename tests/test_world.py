@@ -144,11 +144,50 @@ def test_damaged_cache_files_are_drawn_again(
     new_world(cache=tmp_path).tile(10, x, y)
     files = list(tmp_path.glob("*/*/*.block"))
     assert {path.parent.name for path in files} == {"6", "8", "10"}
-    assert {path.parent.parent.name for path in files} == {world.id}
+    shared = {path.parent.parent.name for path in files if path.parent.name == "6"}
+    assert shared == {f"base-{world.spec.base}-{BLOCK}"}  # the same for all seeds
+    assert {path.parent.parent.name for path in files} == {world.id, *shared}
     for path in files:
         path.write_bytes(damage)
     assert np.array_equal(new_world(cache=tmp_path).tile(10, x, y), world.tile(10, x, y))
     assert all(path.stat().st_size > 1000 for path in files)
+
+
+def test_another_seed_shares_maps_and_engine_and_no_pixels(
+    world: World, new_world: NewWorld, tmp_path: Path
+) -> None:
+    x, y = middle(10)
+    first = new_world(cache=tmp_path)
+    first.tile(10, x, y)
+    other = first.another(8)
+    assert (other.id, other.spec.seed) == (new_world(8).id, 8) and first.id == world.id
+    assert np.array_equal(other.tile(10, x, y), new_world(8).tile(10, x, y))
+    assert np.array_equal(first.tile(10, x, y), world.tile(10, x, y))
+    assert other._pyramid._engine is first._pyramid._engine
+    with pytest.raises(InvalidInput, match="-1"):
+        first.another(-1)
+
+
+def test_what_a_window_lacks_is_made_block_by_block(new_world: NewWorld) -> None:
+    world = new_world()
+    window = (9, TILE * middle(9)[0], TILE * middle(9)[1], 2 * TILE, TILE)
+    lacking = world.lacking(*window)
+    assert {key[0] for key in lacking} == {10} and len(
+        lacking
+    ) == 8  # odd levels come from the next
+    assert world.drawn == 0
+    world.prepare(lacking[0])
+    drawn = world.drawn
+    assert drawn > 1 and lacking[0] not in world.lacking(*window)
+    world.prepare(lacking[0])
+    assert world.drawn == drawn
+    for key in lacking:
+        world.prepare(key)
+    drawn = world.drawn
+    world.level(*window)
+    assert not world.lacking(*window) and world.drawn == drawn
+    with pytest.raises(InvalidInput, match="rows"):
+        world.lacking(9, 0, -5, 10, 10)
 
 
 @pytest.mark.parametrize("level", [10, 18])

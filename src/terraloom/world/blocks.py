@@ -23,7 +23,7 @@ from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
-from terraloom.world.cache import BlockCache
+from terraloom.world.cache import BlockCache, Key
 
 if TYPE_CHECKING:
     from terraloom.world.engine import Engine
@@ -44,15 +44,23 @@ class Pyramid:
         ground: Ground,
         noise: NoiseField,
         start: Callable[[], Engine],
+        base_cache: BlockCache,
         cache: BlockCache,
         block: int,
         halo: int,
+        lock: threading.RLock,
     ) -> None:
-        """Take the parts; `start` is called when a block has to be drawn for the first time."""
-        self._base, self._ground, self._noise, self._cache = base, ground, noise, cache
+        """Take the parts; `start` is called when a block has to be drawn for the first time.
+
+        Levels up to that of the base map are kept in `base_cache`: they are the same for all seeds. Pyramids that
+        share an engine or maps share the lock.
+        """
+        self._base, self._ground, self._noise = base, ground, noise
+        self._base_cache, self._cache = base_cache, cache
         self._start, self._side, self._halo = start, block, halo
         self._engine: Engine | None = None
-        self._lock = threading.RLock()
+        self._lock = lock
+        self.drawn = 0  # blocks that the network has drawn, for those who watch
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """Any rectangle of a level, uint8 (3, height, width); x wraps, rows off the map repeat its edge."""
@@ -67,8 +75,29 @@ class Pyramid:
         above = min(max(-y, 0), height - 1)
         return np.pad(rows, ((0, 0), (above, height - above - (bottom - top)), (0, 0)), mode="edge")
 
+    def lacking(self, level: int, x: int, y: int, width: int, height: int) -> list[Key]:
+        """The blocks of a rectangle that are not in the cache; its rows must lie on the map."""
+        if not self._is_blocked(level):
+            return self.lacking(level + 1, 2 * x, 2 * y, 2 * width, 2 * height)
+        size = level_size(level)
+        side = min(self._side, size)
+        columns = range(x // side, -(-(x + width) // side))
+        keys = {
+            (level, column % (size // side), row)
+            for row in range(y // side, -(-(y + height) // side))
+            for column in columns
+        }
+        return sorted(key for key in keys if not self._kept_in(key[0]).has(key))
+
+    def prepare(self, key: Key) -> None:
+        """Make one block, if it is not in the cache."""
+        self._block(*key)
+
     def _is_blocked(self, level: int) -> bool:
         return level <= BASE_LEVEL or level % STEP == 0
+
+    def _kept_in(self, level: int) -> BlockCache:
+        return self._base_cache if level <= BASE_LEVEL else self._cache
 
     def _assemble(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """A rectangle cut from blocks; rows lie on the map."""
@@ -94,15 +123,16 @@ class Pyramid:
         size = level_size(level)
         side = min(self._side, size)
         key = (level, column % (size // side), row)
-        block = self._cache.get(key)
+        cache = self._kept_in(level)
+        block = cache.get(key)
         if block is not None:
             return block
         with self._lock:  # another thread may have made it meanwhile
-            block = self._cache.get(key)
+            block = cache.get(key)
             if block is None:
                 with rasterio.Env(GDAL_CACHEMAX=GDAL_MB):
                     block = self._make(level, key[1] * side, row * side, side)
-                self._cache.put(key, block)
+                cache.put(key, block)
         return block
 
     def _make(self, level: int, x: int, y: int, side: int) -> Pixels:
@@ -121,6 +151,7 @@ class Pyramid:
         lr = self.region(parent, left, top, cells, cells).astype(np.float32) / 127.5 - 1
         cover, ground = self._cells(level, left, top, cells)
         noise = self._noise.window(level, x, y, side, side)
+        self.drawn += 1
         return self._engine(lr, cover, ground, self._gsd(level, top, cells), noise)
 
     def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:

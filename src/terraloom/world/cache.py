@@ -72,6 +72,13 @@ class BlockCache:
             self._remember(key, block)
         return block
 
+    def has(self, key: Key) -> bool:
+        """Whether a block is in memory or on disk; nothing is read, so a damaged file counts."""
+        with self._lock:
+            if key in self._blocks:
+                return True
+        return self._folder is not None and self._path(self._folder, key).exists()
+
     def put(self, key: Key, block: Pixels) -> None:
         """Keep a block."""
         self._remember(key, block)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
+from functools import cache as once
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,11 @@ from terraloom.errors import InvalidInput
 from terraloom.grid import TILE, Window, level_size
 from terraloom.io.cog import block_windows, stream_cog
 from terraloom.noise import NoiseField
+from terraloom.weights import Checkpoint
 from terraloom.world import engine as engines
 from terraloom.world.basemap import BaseMap
 from terraloom.world.blocks import Pyramid
-from terraloom.world.cache import BlockCache, cache_folder
+from terraloom.world.cache import BlockCache, Key, cache_folder
 from terraloom.world.canvas import Canvas, canvas
 from terraloom.world.spec import WorldSpec
 
@@ -93,14 +97,29 @@ class World:
         self.spec = WorldSpec(
             seed, base_map.digest, ground.digest, checkpoint.digest, block, halo, name, precision
         )
-        self._pyramid = Pyramid(
-            base_map,
-            ground,
-            noise,
-            lambda: engines.start(name, precision, checkpoint, block + 2 * halo, halo, seed),
-            BlockCache(cache_folder(cache), self.id),
-            block,
-            halo,
+        self._maps, self._folder = (base_map, ground), cache_folder(cache)
+        self._base_blocks = BlockCache(self._folder, f"base-{base_map.digest}-{block}")
+        self._lock = threading.RLock()
+        self._start = _starter(name, precision, checkpoint, block, halo)
+        self._pyramid = self._open(noise)
+
+    def another(self, seed: int) -> World:
+        """The planet of another seed, which shares this one's maps, weights and engine: it costs its blocks alone.
+
+        Raises:
+            InvalidInput: a seed outside 0 to 2**63 - 1.
+        """
+        sibling = copy(self)
+        noise = NoiseField(seed)
+        sibling.spec = replace(self.spec, seed=seed)
+        sibling._pyramid = sibling._open(noise)
+        return sibling
+
+    def _open(self, noise: NoiseField) -> Pyramid:
+        seed, block, halo = self.spec.seed, self.spec.block, self.spec.halo
+        caches = self._base_blocks, BlockCache(self._folder, self.id)
+        return Pyramid(
+            *self._maps, noise, lambda: self._start(seed), *caches, block, halo, self._lock
         )
 
     def __repr__(self) -> str:
@@ -143,6 +162,25 @@ class World:
         window = Window(z, x, y, width, height)
         _check_size(width, height, MAX_READ, "read it in parts")
         return self._pyramid.region(window.level, x, y, width, height)
+
+    def lacking(self, z: int, x: int, y: int, width: int, height: int) -> list[Key]:
+        """The blocks that `level` would have to make first, each good for one `prepare`.
+
+        Raises:
+            InvalidInput: as for `level`.
+        """
+        window = Window(z, x, y, width, height)
+        _check_size(width, height, MAX_READ, "ask for it in parts")
+        return self._pyramid.lacking(window.level, x, y, width, height)
+
+    def prepare(self, block: Key) -> None:
+        """Make one block and keep it, unless it is kept already."""
+        self._pyramid.prepare(block)
+
+    @property
+    def drawn(self) -> int:
+        """How many blocks the network has drawn for this object."""
+        return self._pyramid.drawn
 
     def tile(self, z: int, x: int, y: int) -> Pixels:
         """One XYZ tile, uint8 (3, 256, 256); x wraps.
@@ -212,6 +250,20 @@ class World:
             tags={**self.tags, "TERRALOOM_GSD": f"{gsd:g}"},
             overwrite=overwrite,
         )
+
+
+def _starter(
+    name: str, precision: str, checkpoint: Checkpoint, block: int, halo: int
+) -> Callable[[int], engines.Engine]:
+    """What makes the engine of a seed: one for all seeds, except that MetaEarth's windows have the seed inside."""
+
+    def start(seed: int) -> engines.Engine:
+        return engines.start(name, precision, checkpoint, block + 2 * halo, halo, seed)
+
+    if checkpoint.kind != "cascade":
+        return start
+    shared = once(lambda: start(0))
+    return lambda seed: shared()
 
 
 def _parts(grid: Canvas, progress: Progress | None = None) -> Iterator[tuple[RasterWindow, Pixels]]:
