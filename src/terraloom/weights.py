@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from terraloom import tensors
 from terraloom.errors import BadCheckpoint
+from terraloom.tensors import read_json, write_whole
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from terraloom.models.satellite_unet import SatelliteUNet
 
@@ -91,8 +91,8 @@ def find_pipeline(name_or_path: str | Path) -> Checkpoint:
     for path in (unet, weights):
         if not path.is_file():
             raise BadCheckpoint(f"text-to-image model {folder} has no {path.relative_to(folder)}")
-    training = _read_json(folder / TRAINING) if (folder / TRAINING).is_file() else {}
-    config = {"kind": "pipeline", "config": _read_json(unet), "training": training}
+    training = read_json(folder / TRAINING) if (folder / TRAINING).is_file() else {}
+    config = {"kind": "pipeline", "config": read_json(unet), "training": training}
     text = card.read_text("utf-8") if card.is_file() else ""
     return Checkpoint(folder, config, _digest(weights, config), text)
 
@@ -155,11 +155,33 @@ def load_model(
         raise BadCheckpoint(
             f"checkpoint {checkpoint.path}: {CONFIG} describes no network ({error})"
         ) from error
-    tensors = _read_tensors(checkpoint.path / WEIGHTS)
-    _compare(checkpoint, {k: tuple(v.shape) for k, v in model.state_dict().items()}, tensors)
-    wanted = dtype or torch.float32
-    model.load_state_dict({k: v.to(device, wanted) for k, v in tensors.items()}, assign=True)
+    tensors.fill(model, checkpoint.path / WEIGHTS, checkpoint.kind, device, dtype)
     return model.eval()
+
+
+def load_unet(checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> SatelliteUNet:
+    """Build the network of a text-to-image model, float32 unless given, in evaluation mode.
+
+    Args:
+        checkpoint: what `find_pipeline` gave.
+        dtype: of the weights.
+
+    Raises:
+        BadCheckpoint: see `load_model`.
+    """
+    import torch
+
+    from terraloom.models.satellite_unet import SatelliteUNet
+
+    try:
+        with torch.device("meta"):
+            unet: Any = SatelliteUNet.from_config(checkpoint.config["config"])
+    except (TypeError, ValueError, RuntimeError, KeyError) as error:
+        raise BadCheckpoint(
+            f"checkpoint {checkpoint.path}: unet/{CONFIG} describes no network ({error})"
+        ) from error
+    tensors.fill(unet, checkpoint.path / UNET_WEIGHTS, "satellite UNet", "cpu", dtype)
+    return cast("SatelliteUNet", unet.eval())
 
 
 def save_model(
@@ -176,23 +198,18 @@ def save_model(
     Raises:
         BadCheckpoint: a model of no known kind.
     """
-    from safetensors.torch import save_file
-
     kind = next((k for k, names in KINDS.items() if names[2] == type(model).__name__), None)
     if kind is None:
         raise BadCheckpoint(
             f"cannot save a {type(model).__name__}; known kinds are {', '.join(KINDS)}"
         )
-    tensors = _portable(model)
     shape: Any = model.config
     config = {"kind": kind, "config": shape.to_json(), "range": "[-1, 1]", "training": extra or {}}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # one entry only: safetensors writes several in random order, and the digest would change
-    stamp = {"sha256": _fingerprint(tensors)}
-    _write(folder / WEIGHTS, lambda part: save_file(tensors, part, metadata=stamp))
-    _write(folder / CARD, lambda part: part.write_text(card, "utf-8"))
-    _write(
+    tensors.save(model, folder / WEIGHTS)
+    write_whole(folder / CARD, lambda part: part.write_text(card, "utf-8"))
+    write_whole(
         folder / CONFIG, lambda part: part.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     )
     return find(folder)
@@ -213,11 +230,10 @@ def save_pipeline(
         training: facts for `training.json`.
     """
     import diffusers
-    from safetensors.torch import save_file
 
     from terraloom.models.autoencoder import PixelAutoencoder
 
-    folder, tensors = Path(folder), _portable(unet)
+    folder = Path(folder)
     parts = {
         "unet": unet,
         "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),  # type: ignore[no-untyped-call]
@@ -238,21 +254,13 @@ def save_pipeline(
             type(part).__name__,
         )
         (folder / name).mkdir(parents=True, exist_ok=True)
-    stamp = {"sha256": _fingerprint(tensors)}
-    _write(folder / UNET_WEIGHTS, lambda part: save_file(tensors, part, metadata=stamp))
-    _write(folder / CARD, lambda part: part.write_text(card, "utf-8"))
+    tensors.save(unet, folder / UNET_WEIGHTS)
+    write_whole(folder / CARD, lambda part: part.write_text(card, "utf-8"))
     for name, content in {**files, INDEX: index}.items():
-        _write(folder / name, partial(Path.write_text, data=json.dumps(content, indent=2) + "\n"))
+        write_whole(
+            folder / name, partial(Path.write_text, data=json.dumps(content, indent=2) + "\n")
+        )
     return folder
-
-
-def _portable(model: nn.Module) -> dict[str, Tensor]:
-    """A network's weights as they are stored: bfloat16, on the CPU."""
-    import torch
-
-    return {
-        k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()
-    }
 
 
 def _classes(checkpoint: Checkpoint) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -270,7 +278,7 @@ def _classes(checkpoint: Checkpoint) -> tuple[Callable[..., Any], Callable[..., 
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = _read_json(path)
+    config = read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         raise BadCheckpoint(f'{path} is not a checkpoint\'s: it needs "kind" and "config"')
     if config.get("kind") not in KINDS:
@@ -280,71 +288,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadCheckpoint(f"cannot read {path}: {error}") from error
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, compared with the fingerprint it was saved with."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            expected = (file.metadata() or {}).get("sha256")
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise BadCheckpoint(
-            f"weights {path} are damaged ({error}); copy or install them again"
-        ) from error
-    if expected and expected != _fingerprint(tensors):
-        raise BadCheckpoint(f"weights {path} were altered after saving; copy or install them again")
-    return tensors
-
-
-def _fingerprint(tensors: dict[str, Tensor]) -> str:
-    """sha256 over names and bytes, which the file carries: safetensors itself has no checksum."""
-    import torch
-
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(tensors[key].contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _compare(
-    checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]], tensors: dict[str, Tensor]
-) -> None:
-    """Refuse weights that are not exactly those of the network."""
-    where = f"weights {checkpoint.path / WEIGHTS} do not fit a {checkpoint.kind} of {CONFIG}"
-    missing, unknown = sorted(shapes.keys() - tensors), sorted(tensors.keys() - shapes)
-    if missing:
-        raise BadCheckpoint(f"{where}: {len(missing)} tensors missing, the first is {missing[0]}")
-    if unknown:
-        raise BadCheckpoint(f"{where}: {len(unknown)} unknown tensors, the first is {unknown[0]}")
-    for key, shape in shapes.items():
-        if tuple(tensors[key].shape) != shape:
-            raise BadCheckpoint(f"{where}: {key} is {tuple(tensors[key].shape)}, should be {shape}")
-
-
 def _digest(path: Path, config: dict[str, Any]) -> str:
     """Of everything that decides pixels: weights, kind and shape (MetaEarth's number of evaluations is in it)."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(json.dumps([config["kind"], config["config"]], sort_keys=True).encode())
     return digest.hexdigest()[:16]
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the target, then rename; leave nothing behind on any exception."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise
