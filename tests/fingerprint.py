@@ -50,3 +50,10 @@ METADATA = torch.tensor(
 COND_METADATA = (37 * torch.arange(42) % 1000).float().reshape(2, 7, 3)
 FRAMES = 0.5 + 0.5 * wave((2, 3, 3, 128, 128), 0.11)
 BANDS = 0.5 + 0.5 * wave((2, 10, 64, 64), 0.11)
+
+
+def expect(x: Tensor, mean: float, size: float, values: tuple[float, ...]) -> None:
+    """Mean, mean absolute value, first four and last two values, each to 1e-4."""
+    flat = x.flatten()
+    found = torch.stack([flat.mean(), flat.abs().mean(), *flat[:4], *flat[-2:]])
+    assert (found - torch.tensor([mean, size, *values])).abs().max() < 1e-4
