@@ -41,15 +41,15 @@ clean: ## remove .venv, caches and out/
 		|| { echo "Terraloom needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(PY) -a -x .venv/bin/pip || $(PYTHON) -m venv .venv
 	@echo "Installing Terraloom and what it needs into .venv (a few minutes, only once) ..."
-	@$(PIP) --editable '.[openvino]'
+	@$(PIP) --editable '.[openvino,text,serve]'
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp
 	@echo "Installing what training and the tests need into .venv ..."
-	@$(PIP) --editable '.[openvino,train,dev]'
+	@$(PIP) --editable '.[openvino,text,serve,train,dev]'
 	@touch $@
 
 .venv/bench.stamp: .venv/dev.stamp
 	@echo "Installing the rivals of the benchmark into .venv ..."
-	@$(PIP) --editable '.[openvino,train,dev,bench]'
+	@$(PIP) --editable '.[openvino,text,serve,train,dev,bench]'
 	@touch $@

@@ -68,7 +68,7 @@ def stream_cog(
             that are off the lattice, doubled or missing.
         TerraloomError: when writing fails, for instance because the disk is full.
     """
-    crs = _crs(crs)
+    crs = known_crs(crs)
     if width < 1 or height < 1:
         raise InvalidInput(
             f"an image of {width} x {height} pixels is empty; both sides must be at least 1"
@@ -165,7 +165,12 @@ def _take(
     tiles[:] = False
 
 
-def _crs(crs: Any) -> CRS:
+def known_crs(crs: Any) -> CRS:
+    """A CRS from anything rasterio understands.
+
+    Raises:
+        InvalidInput: it is unknown.
+    """
     try:
         return CRS.from_user_input(crs)
     except CRSError as error:
