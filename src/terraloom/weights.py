@@ -70,6 +70,18 @@ def available() -> list[Checkpoint]:
     return sorted(single + pipelines, key=lambda checkpoint: checkpoint.name)
 
 
+def is_pipeline(name_or_path: str | Path) -> bool:
+    """Whether a name or folder means a text-to-image model, not a single network."""
+    return (_pipeline_folder(name_or_path) / INDEX).is_file()
+
+
+def _pipeline_folder(name_or_path: str | Path) -> Path:
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        return folder
+    return SHIPPED / SHORT_NAMES.get(str(name_or_path), name_or_path)
+
+
 def find_pipeline(name_or_path: str | Path) -> Checkpoint:
     """A text-to-image model by its folder, or by its name when it is a shipped one ("text", "terraloom/small").
 
@@ -78,9 +90,7 @@ def find_pipeline(name_or_path: str | Path) -> Checkpoint:
     Raises:
         BadCheckpoint: there is none, or its files say nothing usable.
     """
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        folder = SHIPPED / SHORT_NAMES.get(str(name_or_path), name_or_path)
+    folder = _pipeline_folder(name_or_path)
     if not (folder / INDEX).is_file():
         names = ", ".join(sorted(p.parent.name for p in SHIPPED.glob(f"*/{INDEX}"))) or "none"
         raise BadCheckpoint(

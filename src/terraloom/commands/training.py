@@ -60,17 +60,27 @@ def train(
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Name of shipped weights, or a checkpoint folder.")],
-    pack: Annotated[Path, typer.Option(help="Training file made by `terraloom data pack`.")],
+    pack: Annotated[
+        Path, typer.Option(help="Training file made by `terraloom data pack` or `text-pack`.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and sheets.")],
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    places: Annotated[int, typer.Option(help="Chains to draw, 1 to 40.")] = 40,
-    quick: Annotated[bool, typer.Option("--quick", help="No trained judges.")] = False,
+    places: Annotated[int, typer.Option(help="Chains of a cascade to draw, 1 to 40.")] = 40,
+    quick: Annotated[bool, typer.Option("--quick", help="Less of it, sooner.")] = False,
 ) -> None:
-    """Measure a cascade: chains, spectra, land cover, real against generated; with contact sheets."""
-    from terraloom.evaluation import evaluate as measure
+    """Measure a cascade or a text-to-image model: figures, a card and contact sheets."""
+    from terraloom.weights import is_pipeline
 
-    say(f"Drawing {places} chains and measuring; a few minutes ...")
-    measure(model, pack, out, seed=seed, places=places, quick=quick)
+    if is_pipeline(model):
+        from terraloom.evaluation.text import evaluate_text
+
+        say("Drawing and measuring; a while ...")
+        evaluate_text(model, pack, out, seed=seed, quick=quick)
+    else:
+        from terraloom.evaluation import evaluate as measure
+
+        say(f"Drawing {places} chains and measuring; a few minutes ...")
+        measure(model, pack, out, seed=seed, places=places, quick=quick)
     typer.echo(out)
 
 
