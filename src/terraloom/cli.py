@@ -6,11 +6,13 @@ Heavy imports (torch, GDAL) happen inside the commands, so that `terraloom --hel
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from terraloom.commands import planet, training
+from terraloom.commands.generate import generate
 from terraloom.commands.weights import weights
 from terraloom.console import Commands, show_warning
 
@@ -22,12 +24,19 @@ app = typer.Typer(
     help="Synthetic satellite imagery of the whole planet, at any place and resolution.",
     epilog="Everything it draws is synthetic: not an observation, no evidence of anything.",
 )
-for verb in (planet.demo, planet.zoom, planet.tile, planet.info):
-    app.command()(verb)
-app.add_typer(weights, name="weights")
-for verb in (training.train, training.evaluate):
+VERBS: tuple[Callable[..., None], ...] = (
+    planet.demo,
+    generate,
+    planet.zoom,
+    planet.tile,
+    planet.info,
+    training.train,
+    training.evaluate,
+)
+for verb in VERBS:
     app.command()(verb)
 app.add_typer(training.data, name="data")
+app.add_typer(weights, name="weights")
 
 
 def show_version(wanted: bool) -> None:

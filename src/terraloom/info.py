@@ -17,7 +17,17 @@ from terraloom import weights
 from terraloom.data.ground import ASSETS
 from terraloom.world.cache import DISK_BYTES, cache_folder
 
-PACKAGES = ("terraloom", "torch", "openvino", "numpy", "rasterio", "morecantile", "pillow")
+PACKAGES = (
+    "terraloom",
+    "torch",
+    "openvino",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "rasterio",
+    "morecantile",
+    "pillow",
+)
 MAPS = ("basemap.tif", "landcover.tif", "ground.tif")
 
 
