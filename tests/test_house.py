@@ -27,7 +27,7 @@ FILES = sorted(SRC.rglob("*.py"))
 
 # A room may import from itself and from those before it.
 ROOMS = (
-    "errors metadata grid noise diffusion models tensors weights data training pipelines io world evaluation "
+    "errors metadata grid noise diffusion models tensors weights data training io world pipelines evaluation "
     "generate serve jobs info demo console commands cli __main__"
 ).split()
 # What models/ and training/ may import from outside the standard library.
