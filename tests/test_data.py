@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import rasterio
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from terraloom.data import pack, palette
+from terraloom.data import deblock, pack, palette
 from terraloom.data.ground import ASSETS, LAYERS, Ground
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, Window, level_size, window_of
@@ -174,3 +176,21 @@ def test_pack_thins_large_sets_only_when_quality_does_not_suffice() -> None:
 def test_pack_needs_its_sets(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="bluemarble"):
         pack.build_pack(tmp_path, tmp_path / "pack")
+
+
+def test_deblocked_has_no_block_edges_and_the_same_image() -> None:
+    y, x = np.mgrid[0:64, 0:96] / 20
+    smooth = 90 + 30 * np.sin(x + y) + 20 * np.cos(2 * x - y)
+    file = io.BytesIO()
+    rgb = np.repeat(smooth[..., None], 3, 2).astype(np.uint8)
+    Image.fromarray(rgb).save(file, "JPEG", quality=12)
+    plain = np.asarray(Image.open(file).convert("RGB"))
+    better = deblock.deblocked(file.getvalue())
+
+    def edges(image: np.ndarray) -> float:
+        steps = np.abs(np.diff(image.astype(float).mean(2), axis=1))
+        return float(steps[:, 7::8].mean() / np.delete(steps, np.s_[7::8], 1).mean())
+
+    assert better.shape == rgb.shape and better.dtype == np.uint8
+    assert edges(plain) > 1.3 and 0.8 < edges(better) < 1.15
+    assert np.abs(better - smooth[..., None]).mean() < np.abs(plain - smooth[..., None]).mean()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tarfile
@@ -15,27 +14,23 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from affine import Affine
-from PIL import Image
 from rasterio.windows import Window as RasterWindow
 
 from terraloom.data import palette
+from terraloom.data.deblock import deblocked
 from terraloom.data.ground import ASSETS, MERCATOR_EDGE
 from terraloom.grid import BASE_LEVEL, TILE, level_size
 
 
 def tiles(data_dir: Path, zoom: int) -> Iterator[tuple[int, int, npt.NDArray[np.uint8]]]:
-    """(x, y, rgb uint8 (256, 256, 3)) of every Blue Marble tile of a zoom, raw colours."""
+    """(x, y, rgb uint8 (256, 256, 3)) of every Blue Marble tile of a zoom, raw colours, without block edges."""
     with tarfile.open(Path(data_dir) / "bluemarble.tar") as tar:
         for line in (Path(data_dir) / "bluemarble.jsonl").open():
             row = json.loads(line)
             if row["z"] == zoom:
                 member = tar.extractfile(row["path"])
                 assert member is not None
-                yield (
-                    row["x"],
-                    row["y"],
-                    np.asarray(Image.open(io.BytesIO(member.read())).convert("RGB")),
-                )
+                yield row["x"], row["y"], deblocked(member.read())
 
 
 def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 80) -> None:

@@ -28,6 +28,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from terraloom.data import palette
+from terraloom.data.deblock import deblocked
 from terraloom.data.ground import UNKNOWN_COVER, Ground
 from terraloom.errors import InvalidInput
 from terraloom.grid import TILE, Window
@@ -45,6 +46,7 @@ IGBP = {
     "water": 0, "forest": 5, "shrubland": 7, "savanna": 9, "grassland": 10, "wetland": 11,
     "cropland": 12, "urban": 13, "snow and ice": 15, "desert": 16, "mountain": 16,
     "evergreen broadleaf forest": 2, "mixed forest": 5, "barren land": 16,
+    "airport": 13,  # planet3m
     # EuroSAT
     "AnnualCrop": 12, "PermanentCrop": 12, "Forest": 5, "HerbaceousVegetation": 10, "Highway": 13,
     "Industrial": 13, "Residential": 13, "Pasture": 10, "River": 0, "SeaLake": 0,
@@ -189,14 +191,22 @@ def encode(array: Bytes, form: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def read_set(data_dir: Path, name: str) -> Iterator[tuple[Row, Bytes]]:
-    """Index rows of a set with their images, raw colours (h, w, 3)."""
+def read_set(
+    data_dir: Path, name: str, wanted: Callable[[Row], bool] = lambda row: True
+) -> Iterator[tuple[Row, Bytes]]:
+    """Wanted rows of an index with their images, raw colours (h, w, 3); JPEGs (Blue Marble) without block edges."""
     with tarfile.open(data_dir / f"{name}.tar") as tar:
         for line in (data_dir / f"{name}.jsonl").open():
             row = json.loads(line)
+            if not wanted(row):
+                continue
             member = tar.extractfile(row["path"])
             assert member is not None
-            yield row, np.asarray(Image.open(io.BytesIO(member.read())).convert("RGB"))
+            data = member.read()
+            if row["path"].endswith(".jpg"):
+                yield row, deblocked(data)
+            else:
+                yield row, np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def whole_cells(rgb: Bytes) -> Bytes:
@@ -235,9 +245,7 @@ def _label_ground(label: str | None, rgb: Bytes) -> tuple[Bytes, Bytes]:
 
 def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Item]]:
     def read(data_dir: Path, ground: Ground) -> Iterator[Item]:
-        for row, raw in read_set(data_dir, "bluemarble"):
-            if row["z"] != zoom:
-                continue
+        for row, raw in read_set(data_dir, "bluemarble", lambda row: row["z"] == zoom):
             place = place_of("bluemarble", row)
             cover, mask = _cells_of(ground, _tile_cells(zoom, row["x"], row["y"]))
             if (cover == 0).mean() > 0.97:  # open sea: modelled, flat, and half of the planet

@@ -177,7 +177,6 @@ def _read_bluemarble(data_dir: Path) -> Iterator[TextItem]:
     for (zoom, _), paths in groups.items():
         count = min(MOST[zoom], len(paths))
         wanted.update(paths[k * len(paths) // count] for k in range(count))
-    for row, raw in read_set(data_dir, "bluemarble"):
-        if row["path"] in wanted:
-            name = f"bluemarble{row['z']}"
-            yield TextItem(name, palette.bluemarble(raw), row, place_of("bluemarble", row))
+    for row, raw in read_set(data_dir, "bluemarble", lambda row: row["path"] in wanted):
+        name = f"bluemarble{row['z']}"
+        yield TextItem(name, palette.bluemarble(raw), row, place_of("bluemarble", row))
