@@ -158,7 +158,8 @@ class TextTask:
         if "lora" in self.recipe:
             model.fuse_lora()  # type: ignore[no-untyped-call]
             model.unload_lora()  # type: ignore[no-untyped-call]
-        save_pipeline(model, folder, training=training)
+        few_steps = self.recipe["schedule"]["evaluations"] if self.sharpening else None
+        save_pipeline(model, folder, training=training, few_steps=few_steps)
         self.contact_sheet().save(folder / "samples.png")
         if self.sharpening is not None:
             state = self.sharpening.critic.state_dict()
