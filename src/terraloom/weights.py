@@ -33,6 +33,8 @@ INDEX, UNET_WEIGHTS, TRAINING = (
     "unet/diffusion_pytorch_model.safetensors",
     "training.json",
 )
+# what lets `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)` find our class
+LOADER = 'from terraloom.pipelines.text_to_image import TextToImage\n\n__all__ = ["TextToImage"]\n'
 SHORT_NAMES = {"terraloom/small": "text"}  # as on a model hub -> folder
 
 # kind -> module (imported when needed), class of its configuration, class of the network
@@ -226,7 +228,11 @@ def save_model(
 
 
 def save_pipeline(
-    unet: SatelliteUNet, folder: str | Path, card: str = "", training: dict[str, Any] | None = None
+    unet: SatelliteUNet,
+    folder: str | Path,
+    card: str = "",
+    training: dict[str, Any] | None = None,
+    few_steps: int | None = None,
 ) -> Path:
     """Write a small text-to-image model in the layout of diffusers, as `TextToImage.from_pretrained` reads it.
 
@@ -238,6 +244,8 @@ def save_pipeline(
         folder: made when missing.
         card: Markdown for `card.md`.
         training: facts for `training.json`.
+        few_steps: of a network sharpened for so many steps (terraloom.training.sharpen): its sampler adds new noise
+            at every step, and these steps without guidance become the default.
     """
     import diffusers
 
@@ -246,13 +254,17 @@ def save_pipeline(
     folder = Path(folder)
     parts = {
         "unet": unet,
-        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),  # type: ignore[no-untyped-call]
+        "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(  # type: ignore[no-untyped-call]
+            stochastic_sampling=few_steps is not None
+        ),
         "vae": PixelAutoencoder(),
     }
     index: dict[str, Any] = {
         "_class_name": "TextToImage",
         "_diffusers_version": diffusers.__version__,
     }
+    if few_steps is not None:
+        index |= {"steps": few_steps, "guidance": 1.0}
     files = {TRAINING: training or {}}
     for name, part in parts.items():
         config = json.loads(part.to_json_string())
@@ -265,7 +277,8 @@ def save_pipeline(
         )
         (folder / name).mkdir(parents=True, exist_ok=True)
     tensors.save(unet, folder / UNET_WEIGHTS)
-    write_whole(folder / CARD, lambda part: part.write_text(card, "utf-8"))
+    for name, text in ((CARD, card), ("pipeline.py", LOADER)):
+        write_whole(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))
     for name, content in {**files, INDEX: index}.items():
         write_whole(
             folder / name, partial(Path.write_text, data=json.dumps(content, indent=2) + "\n")
