@@ -44,6 +44,7 @@ missing = "learned"
 [optimizer]
 lr = 1e-3
 critic_lr = 1e-3
+sharpening_lr = 1e-3
 ema = 0.9
 accumulate = 2
 [schedule]

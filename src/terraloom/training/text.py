@@ -61,6 +61,10 @@ class TextTask:
             self.sharpening = Sharpening(self.predict, recipe, device)
             self.modules["critic"] = self.sharpening.critic
             self.optimizers["critic"] = self.sharpening.optimizer
+            # its own moments: the critic's gradients are far larger and would drown the regression's
+            self.optimizers["sharpening"] = torch.optim.AdamW(
+                self.trained, o["sharpening_lr"], betas=(0.0, 0.99), weight_decay=0.01
+            )
         self.batches = TextBatches(pack, recipe["data"])
         self.shown = self._fixed_rows(pack)
 
@@ -87,7 +91,8 @@ class TextTask:
         sharpen = sharpen and rng.random() < schedule["sharpening"]
         count = int(self.recipe["optimizer"].get("accumulate", 1))
         logs: dict[str, float] = {"images": 0.0}
-        self.optimizers["model"].zero_grad(set_to_none=True)
+        optimizer = self.optimizers["sharpening" if sharpen else "model"]
+        optimizer.zero_grad(set_to_none=True)
         for _ in range(count):
             batch = self.batches.draw(rng, self._size(sharpen)).to(self.device)
             if sharpen and self.sharpening is not None:
@@ -99,7 +104,7 @@ class TextTask:
             logs["images"] += len(batch.images)
         sync(self.trained)
         nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizers["model"].step()
+        optimizer.step()
         update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
         return logs
 
