@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401 - diffusers looks for this name here
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel, UNet2DConditionOutput
 from torch import Tensor
 

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from terraloom.errors import InvalidInput
 from terraloom.metadata import Metadata
 from terraloom.models.autoencoder import PixelAutoencoder
+from terraloom.official import DEFAULTS, is_official, load_official
 from terraloom.pipelines import output, prompts, sampling
 from terraloom.pipelines.cover import cover_of
 from terraloom.pipelines.guidance import Conditions, Scales, conditions
 from terraloom.pipelines.loading import loading
 from terraloom.pipelines.refine import refine
 from terraloom.pipelines.size import USUAL_GSD, Pixels, Size
-from terraloom.tensors import read_json
-from terraloom.weights import INDEX, LOADER, Checkpoint, find_pipeline, load_unet
+from terraloom.weights import LOADER, Checkpoint, find_pipeline, load_unet
 
 Callback = Callable[[DiffusionPipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -95,12 +95,12 @@ class TextToImage(DiffusionPipeline):
         Raises:
             BadCheckpoint: there is no such model, or its files are missing, damaged or of another shape.
         """
-        if _is_official(Path(name_or_folder)):
-            from terraloom.official import load_official
-
-            return load_official(Path(name_or_folder), **others)
-        source = find_pipeline(str(name_or_folder))
         dtype = others.get("torch_dtype", others.get("dtype"))
+        folder = Path(name_or_folder)
+        if is_official(folder):
+            given = {k: v for k, v in others.items() if k not in ("torch_dtype", "dtype")}
+            return cls(**{**load_official(folder, dtype=dtype), **DEFAULTS, **given})
+        source = find_pipeline(folder)
         if source.config["config"].get("_class_name") == "SatelliteUNet":
             others.setdefault("unet", load_unet(source, dtype))
         # diffusers warns when it would like accelerate and does not find it
@@ -289,13 +289,3 @@ class TextToImage(DiffusionPipeline):
             gsd = known.gsd if known and known.gsd else USUAL_GSD
             pixels = refine(pixels, gsd, size.levels, seed, cover=cover_of(image.prompt))
         return size.finish(pixels)
-
-
-def _is_official(folder: Path) -> bool:
-    """Whether a folder is an unpacked DiffusionSat checkpoint: its index names that module, or it has none."""
-    if not folder.is_dir():
-        return False
-    index = folder / INDEX
-    if not index.is_file():
-        return (folder / "unet").is_dir() or any(folder.glob("checkpoint-*/unet"))
-    return "diffusionsat" in str(read_json(index).get("unet")).lower()
