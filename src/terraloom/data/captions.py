@@ -9,6 +9,8 @@ embedded once. Bare words ("forest", "a forest", "a highway seen from above") ar
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 Words = Mapping[str, tuple[str, ...]]
@@ -145,6 +147,7 @@ COUNTRIES = {  # Natural Earth's short names, and articles
     "Philippines": "the Philippines",
     "Bahamas": "the Bahamas",
 }
+COUNTRY_CODES = Path(__file__).parent.parent / "assets" / "countries.txt"
 CLOUDY = 0.05  # of an image, from which its captions speak of clouds
 SEASONAL = 30.0  # degrees of latitude, nearer to the equator the four seasons say little
 SEASONS = ("winter", "spring", "summer", "autumn")
@@ -185,3 +188,13 @@ def season_of(lat: float | None, date: str | None) -> str | None:
         return None
     quarter = int(date[5:7]) % 12 // 3
     return SEASONS[quarter if lat > 0 else (quarter + 2) % 4]
+
+
+@cache
+def country_names() -> Mapping[str, str]:
+    """Country by ISO 3166 code, of three letters and of two: as it stands behind "in"."""
+    names = {}
+    for line in COUNTRY_CODES.read_text("utf-8").splitlines():
+        three, two, name = line.split(" ", 2)
+        names[three] = names[two] = name
+    return names

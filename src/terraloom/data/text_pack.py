@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from terraloom.data import palette
-from terraloom.data.captions import captions
+from terraloom.data.captions import CLOUDY, captions
 from terraloom.data.pack import (
     Bytes,
     Row,
@@ -40,7 +40,7 @@ from terraloom.data.pack import (
     whole_cells,
 )  # fmt: skip
 from terraloom.errors import InvalidInput
-from terraloom.models.text_encoder import SentenceEncoder
+from terraloom.models.text_encoder import TOKENS, WIDTH, SentenceEncoder
 
 VERSION = 1
 SETS = (
@@ -61,7 +61,8 @@ MOST = {
 POLES = 80.0  # degrees of latitude, beyond which Blue Marble is nearly blank
 FINEST_BLUEMARBLE = 450.0  # metres; far north its pixels are finer than its content
 RARE = 3  # Blue Marble tiles; countries on fewer of them are not named, which halves the captions
-TEXT_MIB = 14  # of the embeddings, at most
+KNOWN_CLOUD = "landsat/congo"  # elsewhere in that set bright roofs were counted as cloud
+WHITE = 190  # of 255, from which what is bright in a cloudy image is cloud; curves made for land turn it yellow
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class TextItem:
     rgb: Bytes  # (h, w, 3), tone-curved
     row: Row  # of the set's index
     place: str
+    webp: bytes = b""  # when it is compressed
 
 
 def build_text_pack(
@@ -96,19 +98,18 @@ def build_text_pack(
         got = list(_read(data_dir, name))
         progress(name, len(got))
         items += got
-    quality, share = fit(items, (max_mib - TEXT_MIB) * 2**20)
-    items = thin(items, share)
     texts, rows = index_rows(items)
-    images = [encode(item.rgb, "WEBP", quality=quality, method=4) for item in items]
+    quality, items = _compressed(items, max_mib * 2**20 - _overhead(texts, rows))
+    texts, rows = index_rows(items)
     index = {"version": VERSION, "quality": quality, "rows": rows, "captions": texts}
     tokens, pooled = SentenceEncoder().encode(texts)
     part = path.with_name(f".{path.name}.part")
     try:
         save_file(
             {
-                "index": np.frombuffer(json.dumps(index).encode(), np.uint8),
-                "images": np.frombuffer(b"".join(images), np.uint8),
-                "image_ends": np.cumsum([len(b) for b in images]),
+                "index": np.frombuffer(_compact(index), np.uint8),
+                "images": np.frombuffer(b"".join(item.webp for item in items), np.uint8),
+                "image_ends": np.cumsum([len(item.webp) for item in items]),
                 "tokens": tokens.numpy().astype(np.float16),
                 "pooled": pooled.numpy().astype(np.float16),
             },
@@ -118,6 +119,36 @@ def build_text_pack(
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def _compressed(items: list[TextItem], budget: float) -> tuple[int, list[TextItem]]:
+    """(WebP quality, items with their files): what fits into a budget in bytes."""
+    quality, share = fit(items, budget)
+    items = [
+        replace(item, webp=encode(item.rgb, "WEBP", quality=quality, method=4)) for item in items
+    ]
+    kept = thin(items, share)
+    while (size := sum(len(item.webp) for item in kept)) > budget:
+        share *= 0.98 * max(budget, 0) / size
+        fewer = thin(items, share)
+        if len(fewer) == len(kept):
+            raise InvalidInput(
+                f"the images need {size / 2**20:.0f} MiB at least, {budget / 2**20:.0f} are left; "
+                "allow a larger pack"
+            )
+        kept = fewer
+    return quality, kept
+
+
+def _overhead(texts: list[str], rows: list[dict[str, Any]]) -> int:
+    """Bytes of everything but the images, some to spare."""
+    return (
+        len(_compact(rows)) + len(_compact(texts)) + (TOKENS + 1) * WIDTH * 2 * len(texts) + 2**18
+    )
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def index_rows(items: Sequence[TextItem]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -155,15 +186,30 @@ def _read(data_dir: Path, name: str) -> Iterator[TextItem]:
         yield from _read_bluemarble(data_dir)
         return
     for row, raw in read_set(data_dir, name):
-        if name == "world_scenes":
-            key = f"world_scenes/{row['series']}"
-        else:
-            key = row["path"].rsplit("/", 1)[0] if name == "landsat" else name
-        rgb = palette.curve(key)(whole_cells(raw))
+        rgb = palette.curve(_curve_name(name, row))(whole_cells(raw))
+        if name == "landsat":
+            row, rgb = _with_clouds(row, rgb)
         if name == "naip":
             yield from (TextItem(name, cut, row, place) for place, cut in naip_cuts(rgb))
         else:
             yield TextItem(name, rgb, row, place_of(name, row))
+
+
+def _curve_name(name: str, row: Row) -> str:
+    if name == "world_scenes":
+        return f"world_scenes/{row['series']}"
+    return str(row["path"].rsplit("/", 1)[0]) if name == "landsat" else name
+
+
+def _with_clouds(row: Row, rgb: Bytes) -> tuple[Row, Bytes]:
+    """The row without a cloud cover that is not true, the image with white clouds."""
+    if not row["path"].startswith(KNOWN_CLOUD):
+        return {**row, "cloud": None}, rgb
+    if row["cloud"] < CLOUDY:
+        return row, rgb
+    bright = rgb.max(-1, keepdims=True).astype(np.float32)
+    share = np.clip((bright - WHITE) / (255 - WHITE), 0, 1)
+    return row, np.asarray(np.round(rgb + share * (bright - rgb)), np.uint8)
 
 
 def _read_bluemarble(data_dir: Path) -> Iterator[TextItem]:
@@ -179,4 +225,5 @@ def _read_bluemarble(data_dir: Path) -> Iterator[TextItem]:
         wanted.update(paths[k * len(paths) // count] for k in range(count))
     for row, raw in read_set(data_dir, "bluemarble", lambda row: row["path"] in wanted):
         name = f"bluemarble{row['z']}"
+        row["cloud"] = 0.0  # a cloudless composite
         yield TextItem(name, palette.bluemarble(raw), row, place_of("bluemarble", row))

