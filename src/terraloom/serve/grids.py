@@ -46,7 +46,8 @@ class Grid:
     @property
     def transform(self) -> Affine:
         """Pixel to `crs`."""
-        return from_bounds(*self.bounds, self.width, self.height)
+        placed: Affine = from_bounds(*self.bounds, self.width, self.height)
+        return placed
 
 
 def grid_of(
@@ -208,16 +209,18 @@ def _extent(
         np.linspace(0, grid.width, SAMPLES), np.linspace(0, grid.height, SAMPLES)
     )
 
-    def place(columns: Doubles, rows: Doubles) -> tuple[Doubles, Doubles]:
-        across, down = grid.transform @ (columns.ravel(), rows.ravel())
+    def at(columns: Doubles, rows: Doubles) -> tuple[Doubles, Doubles]:
+        place = grid.transform
+        across = place.c + place.a * columns.ravel()
+        down = place.f + place.e * rows.ravel()
         if mercator == grid.crs:
             return across, down
         x, y = _project(grid.crs, mercator, across, down)
         return x + shift, y
 
     inward = np.where(columns < grid.width / 2, 1, -1), np.where(rows < grid.height / 2, 1, -1)
-    x, y = place(columns, rows)
-    steps = place(columns + inward[0], rows), place(columns, rows + inward[1])
+    x, y = at(columns, rows)
+    steps = at(columns + inward[0], rows), at(columns, rows + inward[1])
     pixel = min(float(np.hypot(a - x, b - y).min()) for a, b in steps)
     if np.abs(y).max() > EDGE * (1 + 1e-6):
         raise InvalidBounds(

@@ -64,6 +64,15 @@ class WorldReader(BaseReader):
     def info(self) -> Info:
         """What the world is; beyond rio-tiler's fields it says that it is synthetic, its id, seed and zooms."""
         world = self.input
+        extra: dict[str, Any] = {
+            "driver": "terraloom",
+            "count": 3,
+            "synthetic": True,
+            "world_id": world.id,
+            "seed": world.spec.seed,
+            "minzoom": self.minzoom,
+            "maxzoom": self.maxzoom,
+        }
         return Info(
             bounds=self.bounds,
             crs=CRS_to_uri(self.crs) or self.crs.to_wkt(),
@@ -72,13 +81,7 @@ class WorldReader(BaseReader):
             dtype="uint8",
             nodata_type="None",
             colorinterp=list(BANDS),
-            driver="terraloom",
-            count=3,
-            synthetic=True,
-            world_id=world.id,
-            seed=world.spec.seed,
-            minzoom=self.minzoom,
-            maxzoom=self.maxzoom,
+            **extra,
         )
 
     def statistics(
@@ -304,7 +307,7 @@ class WorldReader(BaseReader):
 
 
 def _on_map(x: int, y: int, z: int) -> bool:
-    return 0 <= x < 2**z and 0 <= y < 2**z
+    return max(x, y) < 1 << z and min(x, y) >= 0
 
 
 def _bands(indexes: Indexes, expression: str | None) -> list[int]:
@@ -319,7 +322,7 @@ def _bands(indexes: Indexes, expression: str | None) -> list[int]:
         numbers = [1, 2, 3]
     else:
         numbers = [indexes] if isinstance(indexes, int) else list(indexes or (1, 2, 3))
-        used = numbers
+        used = tuple(numbers)
     if any(number not in (1, 2, 3) for number in used):
         raise InvalidBandName(f"bands {used} are not among 1, 2 and 3 (red, green, blue)")
     return [number - 1 for number in numbers]

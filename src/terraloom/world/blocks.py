@@ -75,19 +75,24 @@ class Pyramid:
         above = min(max(-y, 0), height - 1)
         return np.pad(rows, ((0, 0), (above, height - above - (bottom - top)), (0, 0)), mode="edge")
 
-    def lacking(self, level: int, x: int, y: int, width: int, height: int) -> list[Key]:
-        """The blocks of a rectangle that are not in the cache; its rows must lie on the map."""
+    def blocks(self, level: int, x: int, y: int, width: int, height: int) -> list[Key]:
+        """The blocks that a rectangle is cut from; its rows must lie on the map."""
         if not self._is_blocked(level):
-            return self.lacking(level + 1, 2 * x, 2 * y, 2 * width, 2 * height)
+            return self.blocks(level + 1, 2 * x, 2 * y, 2 * width, 2 * height)
         size = level_size(level)
         side = min(self._side, size)
         columns = range(x // side, -(-(x + width) // side))
-        keys = {
-            (level, column % (size // side), row)
-            for row in range(y // side, -(-(y + height) // side))
-            for column in columns
-        }
-        return sorted(key for key in keys if not self._kept_in(key[0]).has(key))
+        return sorted(
+            {
+                (level, column % (size // side), row)
+                for row in range(y // side, -(-(y + height) // side))
+                for column in columns
+            }
+        )
+
+    def is_kept(self, key: Key) -> bool:
+        """Whether a block is in the cache."""
+        return self._kept_in(key[0]).has(key)
 
     def prepare(self, key: Key) -> None:
         """Make one block, if it is not in the cache."""

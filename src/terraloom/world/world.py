@@ -163,15 +163,21 @@ class World:
         _check_size(width, height, MAX_READ, "read it in parts")
         return self._pyramid.region(window.level, x, y, width, height)
 
-    def lacking(self, z: int, x: int, y: int, width: int, height: int) -> list[Key]:
-        """The blocks that `level` would have to make first, each good for one `prepare`.
+    def blocks(self, z: int, x: int, y: int, width: int, height: int) -> list[Key]:
+        """The blocks that `level` cuts this window from.
 
         Raises:
             InvalidInput: as for `level`.
         """
         window = Window(z, x, y, width, height)
         _check_size(width, height, MAX_READ, "ask for it in parts")
-        return self._pyramid.lacking(window.level, x, y, width, height)
+        return self._pyramid.blocks(window.level, x, y, width, height)
+
+    def lacking(self, z: int, x: int, y: int, width: int, height: int) -> list[Key]:
+        """Those of `blocks` that have to be made first, each good for one `prepare`."""
+        return [
+            key for key in self.blocks(z, x, y, width, height) if not self._pyramid.is_kept(key)
+        ]
 
     def prepare(self, block: Key) -> None:
         """Make one block and keep it, unless it is kept already."""
