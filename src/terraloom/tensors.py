@@ -52,7 +52,7 @@ def fill(
     import torch
 
     tensors = _read(path)
-    _compare(kind, path, {k: tuple(v.shape) for k, v in model.state_dict().items()}, tensors)
+    compare(kind, path, {k: tuple(v.shape) for k, v in model.state_dict().items()}, tensors)
     wanted = dtype or torch.float32
     model.load_state_dict({k: v.to(device, wanted) for k, v in tensors.items()}, assign=True)
 
@@ -85,10 +85,10 @@ def _fingerprint(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _compare(
+def compare(
     kind: str, path: Path, shapes: dict[str, tuple[int, ...]], tensors: dict[str, Tensor]
 ) -> None:
-    """Refuse weights that are not exactly those of the network."""
+    """Refuse weights that are not exactly those of the network, with `BadCheckpoint`."""
     where = f"weights {path} do not fit a {kind} of config.json"
     missing, unknown = sorted(shapes.keys() - tensors), sorted(tensors.keys() - shapes)
     if missing:
