@@ -142,11 +142,11 @@ class TextCritic(nn.Module):
         Args:
             features: of `image`, from `Features`.
             image: (B, 3, H, W) in [-1, 1].
-            pooled: (B, 384) sentence embedding of unit length.
+            pooled: (B, 384) sentence embedding of mean square 1.
             metadata: (B, 7) in 0..1000, NaN where missing.
         """
         known = torch.isfinite(metadata)
         fields = torch.cat([metadata.nan_to_num(0) / 1000, known.to(metadata.dtype)], 1)
-        c = torch.cat([F.silu(self.text(20 * pooled)), F.silu(self.metadata(fields))], 1)
+        c = torch.cat([F.silu(self.text(pooled)), F.silu(self.metadata(fields))], 1)
         maps = [cast(Tensor, head(f, c)) for head, f in zip(self.heads, features, strict=True)]
         return [*maps, cast(Tensor, self.detail(image, bicubic4(reduce4(image)), c))]

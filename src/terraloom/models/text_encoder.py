@@ -41,8 +41,8 @@ class SentenceEncoder:
         Rounding may depend on how many prompts go together: one at a time gives the same bytes always.
 
         Returns:
-            Token states (B, TOKENS, 384), the rows of padding zeroed, and their pooled mean (B, 384) of length 1;
-            float32 on the CPU.
+            Token states (B, TOKENS, 384), the rows of padding zeroed, and their pooled mean (B, 384) of mean square 1
+            (length 1 would hardly move a network that is trained for an hour); float32 on the CPU.
         """
         chunks = [self._chunk(prompts[i : i + CHUNK]) for i in range(0, len(prompts), CHUNK)]
         if not chunks:
@@ -68,7 +68,7 @@ class SentenceEncoder:
             position_ids=positions,
         ).last_hidden_state
         states = states * mask[..., None]
-        pooled = F.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=-1)
+        pooled = F.normalize(states.sum(1), dim=-1) * WIDTH**0.5
         return states, pooled
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from torch import Tensor
 
 from terraloom.data.ground import UNKNOWN_COVER
-from terraloom.models.text_encoder import SentenceEncoder
+from terraloom.models.text_encoder import WIDTH, SentenceEncoder
 
 # IGBP class -> words for it. The cascade saw whole images of one class, e.g. every river as water.
 WORDS: dict[int, tuple[str, ...]] = {
@@ -50,7 +50,7 @@ def cover_of(prompt: str) -> int:
         return UNKNOWN_COVER
     classes, names = _names()
     _, pooled = SentenceEncoder().encode([words])
-    similarity, nearest = (names @ pooled[0]).max(0)
+    similarity, nearest = (names @ pooled[0] / WIDTH).max(0)
     return classes[int(nearest)] if similarity >= LEAST else UNKNOWN_COVER
 
 
