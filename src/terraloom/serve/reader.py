@@ -257,7 +257,7 @@ class WorldReader(BaseReader):
         geometry = shape.get("geometry", shape)
         try:
             box = feature_bounds(shape)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise InvalidBounds(f"the shape has no bounds: {error}") from error
         image = self.part(
             box,
@@ -273,7 +273,7 @@ class WorldReader(BaseReader):
             if image.crs != shape_crs:
                 geometry = transform_geom(shape_crs, image.crs, geometry)
             outside = geometry_mask([geometry], (image.height, image.width), image.transform)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise InvalidBounds(f"the shape cannot be drawn: {error}") from error
         image.array.mask = np.broadcast_to(outside, image.array.shape)
         return image

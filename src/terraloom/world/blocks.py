@@ -143,6 +143,8 @@ class Pyramid:
     def _make(self, level: int, x: int, y: int, side: int) -> Pixels:
         if level == BASE_LEVEL:
             return self._base.read(x, y, side, side)
+        if level == BASE_LEVEL - 1:  # past the cache, which the whole base map would fill
+            return reduce2(self._base.read(2 * x, 2 * y, 2 * side, 2 * side))
         if level < BASE_LEVEL:
             return reduce2(self.region(level + 1, 2 * x, 2 * y, 2 * side, 2 * side))
         return self._draw(level, x, y)

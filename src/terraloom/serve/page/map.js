@@ -77,10 +77,11 @@ export function query(seed = state.seed) {
 
 // ------------------------------------------------------------ layers
 
-let loading = 0;
-function busy(step) {
-  loading = Math.max(0, loading + step);
-  $("busy").hidden = loading === 0;
+const loading = new Set();
+function busy(layer, is) {
+  if (is) loading.add(layer);
+  else loading.delete(layer);
+  $("busy").hidden = loading.size === 0;
 }
 
 /** Tiles of a seed; `baseOnly` stretches the base map instead of drawing finer. */
@@ -88,7 +89,7 @@ export function layerOf(seed, { pane = "tilePane", baseOnly = false } = {}) {
   const layer = L.tileLayer(`tiles/WebMercatorQuad/{z}/{x}/{y}.jpg?${query(seed)}`, {
     pane, minZoom: 0, maxZoom: FINEST, maxNativeZoom: baseOnly ? BASE : FINEST, keepBuffer: 1, updateWhenZooming: false,
   });
-  layer.on("loading", () => busy(+1)).on("load", () => busy(-1));
+  layer.on("loading", () => busy(layer, true)).on("load remove", () => busy(layer, false));
   layer.on("tileerror", () => toast("Some of the map could not be drawn; the server may be busy.", () => layer.redraw()));
   return layer;
 }
@@ -99,7 +100,6 @@ export function setSeed(seed) {
   state.seed = seed;
   $("seed").value = seed;
   map.removeLayer(main);
-  busy(-loading);
   main = layerOf(seed, { pane: swipe.on ? "left" : "tilePane" }).addTo(map);
   swipe.refresh();
   remember();
