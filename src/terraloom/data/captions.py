@@ -172,7 +172,9 @@ def captions(name: str, row: Mapping[str, Any]) -> list[str]:
             made += [f"{kind} of {words[0]} and clouds", f"{words[0]} under scattered clouds"]
     if where and words:
         made += [f"{kind} of {words[0]} in {where}"] * 2
-    if name in OWN and "labels" not in row:  # BigEarthNet's captions are lists of classes
+    if (
+        name in OWN and row.get("caption") and "labels" not in row
+    ):  # BigEarthNet's captions are lists of classes
         made += [row["caption"]] * 4
     return made
 

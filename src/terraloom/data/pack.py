@@ -196,7 +196,7 @@ def read_set(
 ) -> Iterator[tuple[Row, Bytes]]:
     """Wanted rows of an index with their images, raw colours (h, w, 3); JPEGs (Blue Marble) without block edges."""
     with tarfile.open(data_dir / f"{name}.tar") as tar:
-        for line in (data_dir / f"{name}.jsonl").open():
+        for line in (data_dir / f"{name}.jsonl").read_text("utf-8").splitlines():
             row = json.loads(line)
             if not wanted(row):
                 continue

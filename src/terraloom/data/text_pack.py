@@ -60,6 +60,7 @@ MOST = {
 }  # of Blue Marble by zoom: images of one label; water and ice would crowd out the rest
 POLES = 80.0  # degrees of latitude, beyond which Blue Marble is nearly blank
 FINEST_BLUEMARBLE = 450.0  # metres; far north its pixels are finer than its content
+HEADER = 4096  # bytes of safetensors, and of the index around its lists, at most
 RARE = 3  # Blue Marble tiles; countries on fewer of them are not named, which halves the captions
 KNOWN_CLOUD = "landsat/congo"  # elsewhere in that set bright roofs were counted as cloud
 WHITE = 190  # of 255, from which what is bright in a cloudy image is cloud; curves made for land turn it yellow
@@ -133,7 +134,7 @@ def _compressed(items: list[TextItem], budget: float) -> tuple[int, list[TextIte
         fewer = thin(items, share)
         if len(fewer) == len(kept):
             raise InvalidInput(
-                f"the images need {size / 2**20:.0f} MiB at least, {budget / 2**20:.0f} are left; "
+                f"the images need {size / 2**20:.1f} MiB at least, {budget / 2**20:.1f} are left; "
                 "allow a larger pack"
             )
         kept = fewer
@@ -141,10 +142,10 @@ def _compressed(items: list[TextItem], budget: float) -> tuple[int, list[TextIte
 
 
 def _overhead(texts: list[str], rows: list[dict[str, Any]]) -> int:
-    """Bytes of everything but the images, some to spare."""
-    return (
-        len(_compact(rows)) + len(_compact(texts)) + (TOKENS + 1) * WIDTH * 2 * len(texts) + 2**18
-    )
+    """Bytes of everything but the images."""
+    vectors = (TOKENS + 1) * WIDTH * 2 * len(texts)
+    ends = 8 * len(rows)
+    return len(_compact(rows)) + len(_compact(texts)) + vectors + ends + HEADER
 
 
 def _compact(value: Any) -> bytes:
@@ -215,7 +216,7 @@ def _with_clouds(row: Row, rgb: Bytes) -> tuple[Row, Bytes]:
 def _read_bluemarble(data_dir: Path) -> Iterator[TextItem]:
     """The tiles of two zooms, evenly thinned label by label."""
     groups: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for line in (data_dir / "bluemarble.jsonl").open():
+    for line in (data_dir / "bluemarble.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         if row["z"] in MOST and abs(row["lat"]) < POLES and row["gsd"] > FINEST_BLUEMARBLE:
             groups[row["z"], row["label"]].append(row["path"])

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -151,16 +151,16 @@ class TextBatches:
     """Draws batches from a pack.
 
     The recipe's data section has `sources`, [[set, reduction, weight], ...] (`reduction` pixels of the set make one
-    training pixel, whose gsd is told), and `text_drop`, `metadata_drop`, `field_drop`: the shares of images whose text,
-    whole metadata and each single field are withheld.
+    training pixel, whose gsd is told; "fit" is the largest reduction at which the crop still fits), and `text_drop`,
+    `metadata_drop`, `field_drop`: shares of images whose text, whole metadata and each single field are withheld.
 
     Raises:
-        InvalidInput: a share outside 0..1, or a source that the pack does not hold.
+        InvalidInput: a share outside 0..1, or a source that is malformed or not in the pack.
     """
 
     def __init__(self, pack: TextPack, data: dict[str, Any]) -> None:
         self.pack = pack
-        self._recipe = [(str(s), int(r), float(w)) for s, r, w in data["sources"]]
+        self._recipe = [_checked(source) for source in data["sources"]]
         if missing := {s for s, _, _ in self._recipe} - set(pack.sets):
             raise InvalidInput(
                 f"the recipe asks for sets {sorted(missing)}; the pack holds {pack.sets}"
@@ -218,16 +218,36 @@ class TextBatches:
         return self._ready[side]
 
 
-def _source(pack: TextPack, name: str, reduction: int, side: int) -> _Source | None:
-    rows = [r for r in pack.rows if r.set == name and min(r.rgb.shape[:2]) >= side * reduction]
+Reduction = int | Literal["fit"]
+
+
+def _checked(source: Sequence[Any]) -> tuple[str, Reduction, float]:
+    """A source of a recipe."""
+    match source:
+        case [str(name), reduction, int() | float() as weight] if weight >= 0:
+            if reduction == "fit" or (isinstance(reduction, int) and reduction >= 1):
+                return name, reduction, float(weight)
+    raise InvalidInput(
+        f'source {source} of the recipe is not [set, reduction, weight], reduction 1, 2, ... or "fit"'
+    )
+
+
+def _source(pack: TextPack, name: str, reduction: Reduction, side: int) -> _Source | None:
+    rows, factors = [], []
+    for row in pack.rows:
+        short = min(row.rgb.shape[:2])
+        factor = short // side if reduction == "fit" else reduction
+        if row.set == name and short >= side * max(factor, 1):
+            rows.append(row)
+            factors.append(factor)
     if not rows:
         return None
     sizes = Counter(row.label for row in rows)
     weights = [1 / sizes[row.label] if name in EVEN else 1.0 for row in rows]
     return _Source(
-        [_reduce(row.rgb, reduction) for row in rows],
+        [_reduce(row.rgb, factor) for row, factor in zip(rows, factors, strict=True)],
         rows,
-        np.stack([_told(row, reduction).vector() for row in rows]),
+        np.stack([_told(row, f).vector() for row, f in zip(rows, factors, strict=True)]),
         np.stack([_corners(row) for row in rows]),
         _cumulated(weights),
     )

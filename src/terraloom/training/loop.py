@@ -75,9 +75,10 @@ def _text_task(
 
     if pack is not None:
         return TextTask(recipe, TextPack.load(pack), device)
-    from terraloom.training.folder import read_folder
+    from terraloom.training.folder import folder_data, read_folder
 
     assert folder is not None
+    recipe = {**recipe, "data": folder_data(recipe["data"])}
     return TextTask(recipe, read_folder(folder), device)
 
 

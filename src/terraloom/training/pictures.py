@@ -1,10 +1,13 @@
-"""Pixels of image files and arrays as 8-bit RGB, and what a GeoTIFF says about itself.
+"""Captioned pictures from files: pixels as 8-bit RGB, words, and what is known of them.
 
 Pillow reads everything but GeoTIFFs, which rasterio reads where it is installed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,10 +21,49 @@ from terraloom.metadata import Metadata
 Bytes = npt.NDArray[np.uint8]
 GEOTIFF = (".tif", ".tiff")
 CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
+NAMES = ("lon", "lat", "gsd", "cloud_cover", "date")
 STRETCH = (
     2,
     98,
 )  # percentiles that become black and white, as DiffusionSat does with SpaceNet's 16 bits
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture, the variants of its caption, and what is known of it."""
+
+    rgb: Bytes  # (h, w, 3)
+    captions: list[str]
+    metadata: Metadata
+    label: str = ""
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put where it happened before the message of an InvalidInput."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}: {error}") from error
+
+
+def example_of(row: Mapping[str, Any], rgb: Bytes, told: Metadata) -> Example:
+    """The picture with the words and numbers of a JSON row; `told` holds what the file says where the row says nothing.
+
+    Raises:
+        InvalidInput: no caption, or a number or date outside its range.
+    """
+    text = row.get("text") or row.get("caption")
+    captions = [text] if isinstance(text, str) else text
+    if (
+        not isinstance(captions, list)
+        or not captions
+        or not all(isinstance(c, str) and c.strip() for c in captions)
+    ):
+        raise InvalidInput('has no caption; give "text", a string or a list of them')
+    said = {name: row[name] for name in NAMES if row.get(name) is not None}
+    metadata = Metadata(**{**{name: getattr(told, name) for name in NAMES}, **said})
+    return Example(rgb, [c.strip() for c in captions], metadata, str(row.get("label") or ""))
 
 
 def rgb_of(array: npt.NDArray[Any]) -> Bytes:
