@@ -193,9 +193,11 @@ def test_version(run: Run) -> None:
 
 
 def test_weights_are_listed_with_their_digest(run: Run) -> None:
-    for line in run("weights").stdout.splitlines():
+    listed = run("weights").stdout
+    assert listed and listed == run("weights", "list").stdout
+    for line in listed.splitlines():
         name, kind, digest, path = line.split(maxsplit=3)
-        assert kind in ("cascade", "metaearth") and len(digest) == 16
+        assert kind in ("cascade", "metaearth", "pipeline") and len(digest) == 16
         assert Path(path).name == name
 
 
@@ -372,6 +374,11 @@ def test_damaged_weights_are_refused(
     [
         "demo --place atlantis",
         "train missing.toml --pack p --out o --minutes 1",
+        "train missing.toml --out o --minutes 1",
+        "train missing.toml --pack p --data d --out o --minutes 1",
+        "evaluate nothing --pack p --out o",
+        "weights convert nowhere target",
+        "data text-pack --data nowhere -o p",
         "data pack --data nowhere -o p",
         "data basemap --data nowhere -o b.tif",
         "data ground --data nowhere -o g",

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from terraloom.errors import BadCheckpoint, BadPack, InvalidInput, TerraloomError
     from terraloom.grid import Window
+    from terraloom.metadata import Metadata
     from terraloom.noise import NoiseField
+    from terraloom.pipelines import TextToImage
     from terraloom.world import Raster, World, WorldSpec
 
     __version__: str
@@ -23,9 +25,11 @@ __all__ = [
     "BadCheckpoint",
     "BadPack",
     "InvalidInput",
+    "Metadata",
     "NoiseField",
     "Raster",
     "TerraloomError",
+    "TextToImage",
     "Window",
     "World",
     "WorldSpec",
@@ -36,9 +40,11 @@ _HOMES = {
     "BadCheckpoint": "errors",
     "BadPack": "errors",
     "InvalidInput": "errors",
+    "Metadata": "metadata",
     "NoiseField": "noise",
     "Raster": "world",
     "TerraloomError": "errors",
+    "TextToImage": "pipelines",
     "Window": "grid",
     "World": "world",
     "WorldSpec": "world",

@@ -69,7 +69,7 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="Less of it, sooner.")] = False,
 ) -> None:
     """Measure a cascade or a text-to-image model: figures, a card and contact sheets."""
-    from terraloom.weights import is_pipeline
+    from terraloom.weights import find, is_pipeline
 
     if is_pipeline(model):
         from terraloom.evaluation.text import evaluate_text
@@ -79,6 +79,7 @@ def evaluate(
     else:
         from terraloom.evaluation import evaluate as measure
 
+        find(model)  # an unknown one is refused before anything is said
         say(f"Drawing {places} chains and measuring; a few minutes ...")
         measure(model, pack, out, seed=seed, places=places, quick=quick)
     typer.echo(out)

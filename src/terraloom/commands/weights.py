@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from terraloom.console import say
-
 weights = typer.Typer(invoke_without_command=True, help="List the checkpoints, or convert others.")
 
 
@@ -36,6 +34,5 @@ def convert(
     """Turn an official DiffusionSat checkpoint into safetensors; no code in it is ever run."""
     from terraloom.official import convert as write
 
-    say(f"Reading {source} ...")
     write(source, target)
     typer.echo(target)
