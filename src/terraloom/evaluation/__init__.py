@@ -1,5 +1,6 @@
-"""Is it any good: chains, spectra, land cover, discriminators and pictures of a cascade checkpoint."""
+"""Is it any good: measures, judges and pictures of a cascade checkpoint, and of a text-to-image one."""
 
 from terraloom.evaluation.report import compare, evaluate
+from terraloom.evaluation.text import evaluate_text
 
-__all__ = ["compare", "evaluate"]
+__all__ = ["compare", "evaluate", "evaluate_text"]

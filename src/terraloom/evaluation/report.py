@@ -48,10 +48,10 @@ def evaluate(
     checkpoint, net = _cascade(model)
     held, train = Pack.load(pack, validation=True), Pack.load(pack)
     out.mkdir(parents=True, exist_ok=True)
-    with _one_thread():
+    with one_thread():
         metrics = _measure(checkpoint, net, held, train, out, seed, places, quick)
-    _write(out / "metrics.json", json.dumps(metrics, indent=1))
-    _write(out / "card.md", card.body(metrics))
+    write(out / "metrics.json", json.dumps(metrics, indent=1))
+    write(out / "card.md", card.body(metrics))
     return metrics
 
 
@@ -120,7 +120,7 @@ def _cascade(model: str | Path) -> tuple[Checkpoint, CascadeUNet]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Measures are many small sums: several threads would mostly wait for each other (the engine keeps its own)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -130,7 +130,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text)

@@ -1,4 +1,4 @@
-"""Contact sheets: chains of places, and single levels beside bicubic and the real image."""
+"""Contact sheets: chains of places, single levels beside bicubic and the real image, and plain tables of images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from terraloom.evaluation.rollout import VIEW, Link
 
 Pixels = npt.NDArray[np.uint8]
+TILE = 128  # pixels, side of a tile in a table of small images
 MARGIN = 18  # pixels of text above each column and below each row
 
 
@@ -31,9 +32,15 @@ def level_sheet(rows: list[tuple[Any, ...]], path: Path) -> None:
     _save(tiles, ["input", "bicubic", "ours", "real"], [name for name, *_ in rows], path)
 
 
-def _grown(rgb: Pixels) -> Pixels:
-    """Pixels repeated to VIEW px, (3, h, w) -> (3, VIEW, VIEW)."""
-    image = Image.fromarray(_hwc(rgb)).resize((VIEW, VIEW), Image.Resampling.NEAREST)
+def table_sheet(rows: list[tuple[str, list[Pixels]]], heads: list[str], path: Path) -> None:
+    """Rows of (caption, images), each (3, h, w) and shown TILE px wide."""
+    tiles = [[_grown(rgb, TILE) for rgb in images] for _, images in rows]
+    _save(tiles, heads, [name for name, _ in rows], path, TILE)
+
+
+def _grown(rgb: Pixels, side: int = VIEW) -> Pixels:
+    """Pixels repeated to `side` px, (3, h, w) -> (3, side, side)."""
+    image = Image.fromarray(_hwc(rgb)).resize((side, side), Image.Resampling.NEAREST)
     return np.asarray(image).transpose(2, 0, 1)
 
 
@@ -46,18 +53,20 @@ def _bytes(t: Any) -> Pixels:
     return pixels
 
 
-def _save(rows: list[list[Pixels]], heads: list[str], names: list[str], path: Path) -> None:
-    """Tiles of VIEW px with captions; the file's ending decides the format."""
-    width, height = len(heads) * VIEW, len(rows) * (VIEW + MARGIN) + MARGIN
+def _save(
+    rows: list[list[Pixels]], heads: list[str], names: list[str], path: Path, side: int = VIEW
+) -> None:
+    """Tiles of `side` px with captions; the file's ending decides the format."""
+    width, height = len(heads) * side, len(rows) * (side + MARGIN) + MARGIN
     sheet = Image.new("RGB", (width, height), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for k, head in enumerate(heads):
-        pen.text((k * VIEW + 3, 1), head, "black", font)
+        pen.text((k * side + 3, 1), head, "black", font)
     for j, (tiles, name) in enumerate(zip(rows, names, strict=True)):
-        top = MARGIN + j * (VIEW + MARGIN)
+        top = MARGIN + j * (side + MARGIN)
         for k, tile in enumerate(tiles):
-            sheet.paste(Image.fromarray(_hwc(tile)), (k * VIEW, top))
-        pen.text((3, top + VIEW + 1), name, "black", font)
+            sheet.paste(Image.fromarray(_hwc(tile)), (k * side, top))
+        pen.text((3, top + side + 1), name, "black", font)
     part = path.with_name(f".part.{path.name}")
     try:
         sheet.save(part, quality=88)
