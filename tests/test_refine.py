@@ -1,0 +1,126 @@
+"""A single image refined by a cascade: size, means, seeds, edges, bad input; sizes out of one base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from terraloom.errors import BadCheckpoint, InvalidInput
+from terraloom.metadata import Metadata
+
+pytest.importorskip("diffusers")
+
+from terraloom.pipelines.refine import refine
+from terraloom.pipelines.size import Size
+
+IMAGE = np.random.default_rng(0).integers(60, 190, (3, 20, 12), np.uint8)
+
+
+@pytest.fixture
+def cascade(tiny_checkpoint: Path) -> dict[str, Any]:
+    return {"model": tiny_checkpoint, "engine": "torch"}
+
+
+def means(image: np.ndarray) -> np.ndarray:
+    _, h, w = image.shape
+    return image.reshape(3, h // 4, 4, w // 4, 4).mean((2, 4))
+
+
+def test_every_level_keeps_its_input(cascade: dict[str, Any]) -> None:
+    once = refine(IMAGE, 10, 1, seed=1, **cascade)
+    assert once.shape == (3, 80, 48) and once.dtype == np.uint8
+    assert np.abs(means(once) - IMAGE).max() <= 0.5 + 1e-6
+    twice = refine(IMAGE, 10, 2, seed=1, **cascade)
+    assert twice.shape == (3, 320, 192)
+    assert np.abs(means(twice) - once).max() <= 0.5 + 1e-6
+
+
+def test_same_bytes_for_a_seed_and_others_for_another(cascade: dict[str, Any]) -> None:
+    one, same, other = (refine(IMAGE, 10, 1, seed=s, **cascade) for s in (7, 7, 8))
+    assert np.array_equal(one, same)
+    assert np.abs(one.astype(int) - other).mean() > 1
+
+
+def test_gsd_cover_and_ground_reach_the_network(cascade: dict[str, Any]) -> None:
+    plain = refine(IMAGE, 10, 1, seed=1, **cascade)
+    ground = np.zeros((6, 20, 12), np.float32)
+    ground[1] = 1
+    others = {
+        "gsd": refine(IMAGE, 300, 1, seed=1, **cascade),
+        "cover": refine(IMAGE, 10, 1, seed=1, cover=13, **cascade),
+        "ground": refine(IMAGE, 10, 1, seed=1, ground=ground, **cascade),
+    }
+    for name, other in others.items():
+        assert not np.array_equal(plain, other), name
+    field = np.full((20, 12), 13, np.uint8)
+    assert np.array_equal(others["cover"], refine(IMAGE, 10, 1, seed=1, cover=field, **cascade))
+
+
+def test_surroundings_are_the_image_mirrored(cascade: dict[str, Any]) -> None:
+    """An image beside its own mirror image sees what it sees alone; beside something else it does not."""
+    alone = refine(IMAGE, 10, 1, seed=3, **cascade)
+    beside = refine(np.concatenate([IMAGE, IMAGE[:, :, ::-1]], 2), 10, 1, seed=3, **cascade)
+    other = refine(np.concatenate([IMAGE, 255 - IMAGE], 2), 10, 1, seed=3, **cascade)
+    same = (np.abs(image[:, :, :48].astype(int) - alone).max() for image in (beside, other))
+    assert next(same) <= 1
+    assert next(same) > 10
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": IMAGE[0]}, "uint8"),
+        ({"image": IMAGE.astype(np.float32)}, "uint8"),
+        ({"gsd": 0}, "gsd"),
+        ({"gsd": float("nan")}, "gsd"),
+        ({"levels": 0}, "levels"),
+        ({"levels": 5}, "4096"),
+        ({"seed": -1}, "seed"),
+        ({"cover": np.zeros((3, 3), np.uint8)}, "cover"),
+        ({"engine": "steam"}, "engine"),
+    ],
+)
+def test_bad_input(cascade: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    arguments = {"image": IMAGE, "gsd": 10, "levels": 1, "seed": 1, **cascade, **change}
+    with pytest.raises(InvalidInput, match=message):
+        refine(**arguments)
+
+
+def test_no_such_cascade() -> None:
+    with pytest.raises(BadCheckpoint, match="no checkpoint"):
+        refine(IMAGE, 10, 1, seed=1, model="atlantis")
+
+
+@given(st.integers(16, 256), st.integers(16, 256))
+def test_any_size_shows_the_ground_of_its_base(height: int, width: int) -> None:
+    size = Size(height, width, 16)
+    longest = max(height, width)
+    assert longest <= 16 * 4**size.levels < 4 * longest or size.levels == 0
+    known = size.of_base(Metadata(gsd=3.0, lat=5.0))
+    assert known is not None and known.lat == 5.0
+    assert known.gsd == pytest.approx(3.0 * longest / 16)  # 16 base pixels lie on the longer side
+    side = 16 * 4**size.levels
+    column = np.broadcast_to(np.arange(side) * 255 // side, (3, side, side)).astype(np.uint8)
+    image = size.finish(column)
+    assert image.shape == (3, height, width)
+    shown = (int(image[0, 0, -1]) - int(image[0, 0, 0])) / 255  # share of the width that is left
+    assert shown == pytest.approx(width / longest, abs=0.15)
+
+
+def test_metadata_of_the_base_stay_legal() -> None:
+    size = Size(1024, 64, 64)
+    known = size.of_base(Metadata(gsd=150_000))
+    assert known is not None and known.gsd == 200_000
+    assert size.of_base(None) is None
+    assert size.of_base(Metadata(lat=1)) == Metadata(lat=1)
+
+
+@pytest.mark.parametrize("sides", [(63, 64), (64, 1025), (64.0, 64), (0, 0), ("64", 64)])
+def test_sizes_out_of_reach(sides: tuple[Any, Any]) -> None:
+    with pytest.raises(InvalidInput, match="64 to 1024"):
+        Size(*sides, 64)
