@@ -124,21 +124,18 @@ def build_text_pack(
 
 def _compressed(items: list[TextItem], budget: float) -> tuple[int, list[TextItem]]:
     """(WebP quality, items with their files): what fits into a budget in bytes."""
-    quality, share = fit(items, budget)
+    quality, _ = fit(items, budget)
     items = [
         replace(item, webp=encode(item.rgb, "WEBP", quality=quality, method=4)) for item in items
     ]
-    kept = thin(items, share)
-    while (size := sum(len(item.webp) for item in kept)) > budget:
-        share *= 0.98 * max(budget, 0) / size
-        fewer = thin(items, share)
-        if len(fewer) == len(kept):
-            raise InvalidInput(
-                f"the images need {size / 2**20:.1f} MiB at least, {budget / 2**20:.1f} are left; "
-                "allow a larger pack"
-            )
-        kept = fewer
-    return quality, kept
+    for percent in range(100, -1, -1):
+        kept = thin(items, percent / 100)
+        if (size := sum(len(item.webp) for item in kept)) <= budget:
+            return quality, kept
+    raise InvalidInput(
+        f"the images need {size / 2**20:.1f} MiB at least, {budget / 2**20:.1f} are left; "
+        "allow a larger pack"
+    )
 
 
 def _overhead(texts: list[str], rows: list[dict[str, Any]]) -> int:
