@@ -13,6 +13,7 @@ import typer
 
 from terraloom.commands import planet, training
 from terraloom.commands.generate import generate
+from terraloom.commands.serve import serve
 from terraloom.commands.weights import weights
 from terraloom.console import Commands, show_warning
 
@@ -29,6 +30,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     generate,
     planet.zoom,
     planet.tile,
+    serve,
     planet.info,
     training.train,
     training.evaluate,

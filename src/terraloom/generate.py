@@ -132,7 +132,7 @@ def generate(
     from terraloom.pipelines import TextToImage
 
     pipe = TextToImage.from_pretrained(model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call]  # diffusers' own
     files = targets(path, order.count)
     for i, file in enumerate(files):
         rgb = _draw(pipe, order, i, progress)
@@ -153,7 +153,7 @@ def _draw(pipe: TextToImage, order: Order, number: int, progress: Progress | Non
             progress(number * steps + step + 1, order.count * steps)
         return tensors
 
-    image = pipe(
+    (images,) = pipe(
         order.prompt,
         metadata=order.metadata,
         height=order.size,
@@ -163,9 +163,10 @@ def _draw(pipe: TextToImage, order: Order, number: int, progress: Progress | Non
         metadata_guidance_scale=order.metadata_guidance,
         negative_prompt=order.negative,
         seed=order.seed + number,
+        return_dict=False,
         callback_on_step_end=after,
-    ).images[0]
-    return np.moveaxis(np.asarray(image.convert("RGB"), np.uint8), 2, 0)
+    )
+    return np.moveaxis(np.asarray(images[0].convert("RGB"), np.uint8), 2, 0)
 
 
 def provenance(pipe: TextToImage, order: Order, seed: int) -> dict[str, str]:
