@@ -7,16 +7,19 @@ for any more loses its place. When nothing waits, the neighbours of what was las
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from terraloom.errors import TerraloomError
-from terraloom.grid import level_size
+from terraloom.grid import BASE_LEVEL, level_size
 from terraloom.serve.metrics import Metrics
 from terraloom.world import World
 from terraloom.world.cache import Key
+
+log = logging.getLogger("terraloom.serve")
 
 IDLE = 0.3  # seconds without a wish before neighbours are drawn
 Name = tuple[str, Key]
@@ -46,6 +49,7 @@ class Draws:
     _jobs: OrderedDict[Name, Job] = field(default_factory=OrderedDict)  # waiting
     _running: dict[Name, Job] = field(default_factory=dict)
     _near: list[tuple[World, Key]] = field(default_factory=list)
+    _later: list[tuple[World, Key]] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="draw")
@@ -81,9 +85,12 @@ class Draws:
             self._wake.set()
 
     def warm(self, world: World) -> None:
-        """Make what every map begins with, and start the engine."""
-        start = world.blocks(8, 0, level_size(8) // 2, 1, 1)
-        self._near = [(world, (0, 0, 0)), (world, start[0])]
+        """Start the engine and make the coarse levels that every map begins with, when there is nothing else to do."""
+        start = world.blocks(8, 0, level_size(8) // 2, 1, 1)[:1]
+        self._later = [(world, key) for key in start]
+        for level in range(BASE_LEVEL - 1, -1, -1):
+            size = level_size(level)
+            self._later += [(world, key) for key in world.blocks(level, 0, 0, size, size)]
         self._wake.set()
 
     async def run(self) -> None:
@@ -93,12 +100,13 @@ class Draws:
                 if self._jobs:
                     name, job = self._jobs.popitem(last=False)
                     await self._work(name, job)
-                elif await self._asleep(IDLE if self._near else None):
+                elif await self._asleep(IDLE if self._near else 0 if self._later else None):
                     continue
                 elif self._near:
-                    world, key = self._near.pop(0)
-                    await self._in_thread(world, key)
+                    await self._ahead(*self._near.pop(0))
                     self.metrics.prefetched.inc()
+                elif self._later:
+                    await self._ahead(*self._later.pop(0))
         finally:
             for job in self._jobs.values():
                 job.done.cancel()
@@ -120,6 +128,14 @@ class Draws:
         finally:
             del self._running[name]
             job.done.cancel()
+
+    async def _ahead(self, world: World, key: Key) -> None:
+        """Make a block that nobody asked for; whoever asks will be told what is wrong with it."""
+        try:
+            await self._in_thread(world, key)
+        except Exception:
+            log.exception("a block could not be made ahead")
+            self._near, self._later = [], []
 
     async def _in_thread(self, world: World, key: Key) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, world.prepare, key)

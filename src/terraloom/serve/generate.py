@@ -121,6 +121,8 @@ class Generator:
     def _load(self) -> Any:
         with self._lock:
             if self._pipeline is None:
+                if self.missing is not None:  # known without loading anything
+                    raise NoTextModel(self.missing)
                 try:
                     from terraloom.pipelines import TextToImage
 
