@@ -34,7 +34,8 @@ class TextToImage(DiffusionPipeline):
     """Prompt and metadata -> satellite image.
 
     A model with a `PixelAutoencoder` draws images of its own size (64 px), which the cascade refines to the size asked
-    for; a latent one (the official checkpoints) draws any size directly.
+    for; a latent one (the official checkpoints) draws any size directly. diffusers' own loader finds this class with
+    `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)`.
 
     Args:
         unet: a `SatelliteUNet`; a UNet without metadata works as well.
