@@ -15,6 +15,7 @@ from PIL import Image
 
 from terraloom.data import deblock, pack, palette
 from terraloom.data.ground import ASSETS, LAYERS, Ground
+from terraloom.data.packed import Sample, encode
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, Window, level_size, window_of
 
@@ -151,12 +152,10 @@ def test_specific_curves_come_first() -> None:
     assert palette.curve("ucmerced") == palette.Curve()
 
 
-def items(name: str, count: int, rng: np.random.Generator) -> list[pack.Item]:
+def items(name: str, count: int, rng: np.random.Generator) -> list[Sample]:
     cells = np.zeros((16, 16), np.uint8)
     return [
-        pack.Item(
-            name, rng.integers(0, 255, (64, 64, 3), np.uint8), 10.0, f"{name}/{k}", cells, cells
-        )
+        Sample(name, rng.integers(0, 255, (64, 64, 3), np.uint8), cells, cells, 10.0, f"{name}/{k}")
         for k in range(count)
     ]
 
@@ -170,7 +169,7 @@ def test_pack_thins_large_sets_only_when_quality_does_not_suffice() -> None:
     assert quality == 80 and share < 1
     assert sum(i.set == "small" for i in kept) == 40
     assert len({i.place for i in kept}) == len(kept) < len(images)
-    assert sum(len(pack.encode(i.rgb, "WEBP", quality=80, method=4)) for i in kept) < 1.3e6
+    assert sum(len(encode(i.rgb, "WEBP", quality=80, method=4)) for i in kept) < 1.3e6
 
 
 def test_pack_needs_its_sets(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.numpy import save_file
 
 from terraloom.data.ground import Ground
+from terraloom.data.packed import Pack, Sample, write_pack
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.evaluation import card, compare, evaluate, judges, levels, measures
 from terraloom.evaluation.places import PLACES, random_land
@@ -22,7 +21,6 @@ from terraloom.evaluation.references import fits, references, shrunk
 from terraloom.evaluation.rollout import LEVELS, Roller
 from terraloom.grid import MAX_LATITUDE
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, consistent, reduce4
-from terraloom.training.packed import Pack, Sample
 from terraloom.weights import find, save_model
 from terraloom.world import World
 
@@ -34,24 +32,17 @@ def blocks(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
     return coarse.repeat(cell, 0).repeat(cell, 1)
 
 
-def encoded(array: np.ndarray, form: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, form, **({"lossless": True} if form == "WEBP" else {}))
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pack as `terraloom data pack` writes it: fine chips of cities, coarse ones of fields, wider images."""
+    """Fine chips of cities, coarse ones of fields, wider images; every second one is held out."""
     rng = np.random.default_rng(0)
-    rows, images, grounds = [], [], []
+    samples: list[Sample] = []
 
     def add(name: str, side: int, gsd: float, cover: int, cell: int, k: int) -> None:
-        cells = np.stack([np.full((side // 4, side // 4), cover), np.zeros((side // 4,) * 2)], -1)
-        for val in (True, False):
-            images.append(encoded(blocks(rng, side, cell), "WEBP"))
-            grounds.append(encoded(cells.astype(np.uint8), "PNG"))
-            rows.append({"set": name, "gsd": gsd, "place": f"{name}/{k}", "val": val, "size": side})
+        cells = np.full((side // 4, side // 4), cover, np.uint8)
+        for _ in range(2):
+            rgb = blocks(rng, side, cell)
+            samples.append(Sample(name, rgb, cells, cells * 0, gsd, f"{name}/{k}"))
 
     for k in range(18):
         add("eurosat", 64, 10.0, (CITY, FIELDS, GRASS)[k % 3], (2, 32, 8)[k % 3], k)
@@ -59,16 +50,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         add("landsat", 192, 38.0, (CITY, FIELDS)[k % 2], 8, k)
         add("bluemarble8", 128, 611.0, (CITY, FIELDS)[k % 2], 8, k)
     path = tmp_path_factory.mktemp("pack") / "pack.safetensors"
-    save_file(
-        {
-            "index": np.frombuffer(json.dumps({"version": 1, "rows": rows}).encode(), np.uint8),
-            "images": np.frombuffer(b"".join(images), np.uint8),
-            "image_ends": np.cumsum([len(b) for b in images]),
-            "grounds": np.frombuffer(b"".join(grounds), np.uint8),
-            "ground_ends": np.cumsum([len(b) for b in grounds]),
-        },
-        path,
-    )
+    write_pack(path, samples, [k % 2 == 0 for k in range(len(samples))], quality=100)
     return path
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from terraloom.data.packed import Pack, Sample
 from terraloom.diffusion.ddpm import Schedule, eps_loss
 from terraloom.models.metaearth import MetaEarthConfig, MetaEarthUNet, frequencies
 from terraloom.training.loop import run
 from terraloom.training.metaearth import MetaEarthTask
-from terraloom.training.packed import Pack, Sample
 from terraloom.training.recipe import load_recipe
 from terraloom.weights import find, load_model, save_model
 from terraloom.world import World

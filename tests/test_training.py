@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import save_file
 
+from terraloom.data.packed import Pack, Sample, write_pack
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, reduce4
 from terraloom.training.batches import Batches, degraded_pair, flattened
 from terraloom.training.cascade import CascadeTask, colour_bands, dots_share, lattice_share
 from terraloom.training.loop import run
-from terraloom.training.packed import Pack
 from terraloom.training.recipe import load_recipe
 from terraloom.weights import find, load_model
 
@@ -25,38 +22,21 @@ pytest.importorskip("efficientnet_lite_pytorch")
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
-def encode(array: np.ndarray, form: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, form)
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
 def pack_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Smooth random images of two levels: 256 px at 38 m and at 150 m, cropland and city."""
     rng = np.random.default_rng(5)
-    rows, images, grounds = [], [], []
+    samples = []
     for k in range(8):
         coarse = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
         rgb = np.asarray(Image.fromarray(coarse).resize((256, 256), Image.Resampling.BICUBIC))
-        cells = np.full((64, 64, 2), (12 if k % 2 else 13, 1 + 2 * (k % 3)), np.uint8)
-        images.append(encode(rgb, "WEBP"))
-        grounds.append(encode(cells, "PNG"))
-        name, gsd = ("fine", 38.0) if k < 4 else ("coarse", 150.0)
-        rows.append(
-            {"set": name, "gsd": gsd, "place": str(k), "val": k in (3, 7), "size": [256, 256]}
+        cover, mask = (
+            np.full((64, 64), v, np.uint8) for v in (12 if k % 2 else 13, 1 + 2 * (k % 3))
         )
+        name, gsd = ("fine", 38.0) if k < 4 else ("coarse", 150.0)
+        samples.append(Sample(name, rgb, cover, mask, gsd, str(k)))
     path = tmp_path_factory.mktemp("pack") / "pack.safetensors"
-    save_file(
-        {
-            "index": np.frombuffer(json.dumps({"version": 1, "rows": rows}).encode(), np.uint8),
-            "images": np.frombuffer(b"".join(images), np.uint8),
-            "image_ends": np.cumsum([len(b) for b in images]),
-            "grounds": np.frombuffer(b"".join(grounds), np.uint8),
-            "ground_ends": np.cumsum([len(b) for b in grounds]),
-        },
-        path,
-    )
+    write_pack(path, samples, [k in (3, 7) for k in range(8)])
     return path
 
 

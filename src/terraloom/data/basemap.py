@@ -33,7 +33,7 @@ def tiles(data_dir: Path, zoom: int) -> Iterator[tuple[int, int, npt.NDArray[np.
                 yield row["x"], row["y"], deblocked(member.read())
 
 
-def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 80) -> None:
+def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 83) -> None:
     """Write the base map as a WebP-compressed COG; `quality` keeps it within 16 MB."""
     size = level_size(BASE_LEVEL)
     step = 2 * MERCATOR_EDGE / size

@@ -1,10 +1,7 @@
 """The training pack: one safetensors file that holds every set, tone-curved, with what is really there.
 
-Training machines may have torch, numpy, pillow and safetensors alone, so everything geographic happens here. Layout:
-
-    index    uint8 bytes of JSON: {"version", "rows": [{set, gsd, place, val, size, base_gsd}, ...]}
-    images   uint8, WebP files one after the other;      image_ends: int64, end of each
-    grounds  uint8, PNG files ("LA": land cover, Natural Earth bits; one pixel per 4 x 4);   ground_ends
+Training machines may have torch, numpy, pillow and safetensors alone, so everything geographic happens here; the layout
+and its reader are terraloom.data.packed's.
 
 Every image's land cover and mask lie on its 4 x 4 cells, the low-resolution pixels of the cascade.
 """
@@ -17,7 +14,6 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -25,17 +21,16 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from PIL import Image
-from safetensors.numpy import save_file
 
 from terraloom.data import palette
 from terraloom.data.deblock import deblocked
 from terraloom.data.ground import UNKNOWN_COVER, Ground
+from terraloom.data.packed import Sample, encode, write_pack
 from terraloom.errors import InvalidInput
 from terraloom.grid import TILE, Window
 
 Bytes = npt.NDArray[np.uint8]
 Row = dict[str, Any]
-VERSION = 1
 MIN_STD = 3.0  # flatter images teach nothing; a tenth of them is kept
 QUALITIES = (92, 88, 84, 80)  # of WebP; lower ones would teach its artefacts
 MARGIN = 1.08  # what an estimate from 400 images may be off by
@@ -75,18 +70,6 @@ class Picture(Protocol):
 P = TypeVar("P", bound=Picture)
 
 
-@dataclass(frozen=True)
-class Item:
-    """One image of the pack before it is encoded."""
-
-    set: str
-    rgb: Bytes  # (h, w, 3), tone-curved; h and w multiples of 16
-    gsd: float  # metres per pixel
-    place: str  # images of one place never stand on both sides of the split
-    cover: Bytes  # (h / 4, w / 4) IGBP
-    mask: Bytes  # (h / 4, w / 4) Natural Earth bits, 0 where unknown
-
-
 def build_pack(
     data_dir: Path,
     out: Path,
@@ -108,31 +91,7 @@ def build_pack(
         items += got
     quality, share = fit(items, (max_mib - GROUND_MIB) * 2**20)
     items = thin(items, share)
-    images = [encode(item.rgb, "WEBP", quality=quality, method=4) for item in items]
-    grounds = [encode(np.stack([i.cover, i.mask], -1), "PNG", optimize=True) for i in items]
-    rows = [
-        {
-            "set": i.set,
-            "gsd": round(i.gsd, 3),
-            "place": i.place,
-            "val": held_out(i.place),
-            "size": list(i.rgb.shape[:2]),
-        }
-        for i in items
-    ]
-    index = json.dumps({"version": VERSION, "quality": quality, "rows": rows}).encode()
-    part = out.with_name(f".{out.name}.part")
-    save_file(
-        {
-            "index": np.frombuffer(index, np.uint8),
-            "images": np.frombuffer(b"".join(images), np.uint8),
-            "image_ends": np.cumsum([len(b) for b in images]),
-            "grounds": np.frombuffer(b"".join(grounds), np.uint8),
-            "ground_ends": np.cumsum([len(b) for b in grounds]),
-        },
-        part,
-    )
-    part.replace(out)
+    write_pack(out, items, [held_out(item.place) for item in items], quality)
     return out
 
 
@@ -179,16 +138,9 @@ def thin(items: Sequence[P], share: float) -> list[P]:
     return kept
 
 
-def _keep(item: Item) -> bool:
+def _keep(item: Sample) -> bool:
     flat = item.rgb.std((0, 1)).mean() < MIN_STD
     return not flat or zlib.crc32(item.place.encode() + b"flat") % 10 == 0
-
-
-def encode(array: Bytes, form: str, **options: Any) -> bytes:
-    """An image file in memory."""
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, form, **options)
-    return file.getvalue()
 
 
 def read_set(
@@ -243,19 +195,21 @@ def _label_ground(label: str | None, rgb: Bytes) -> tuple[Bytes, Bytes]:
     return np.full((h, w), cover, np.uint8), np.zeros((h, w), np.uint8)
 
 
-def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Item]]:
-    def read(data_dir: Path, ground: Ground) -> Iterator[Item]:
+def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Sample]]:
+    def read(data_dir: Path, ground: Ground) -> Iterator[Sample]:
         for row, raw in read_set(data_dir, "bluemarble", lambda row: row["z"] == zoom):
             place = place_of("bluemarble", row)
             cover, mask = _cells_of(ground, _tile_cells(zoom, row["x"], row["y"]))
             if (cover == 0).mean() > 0.97:  # open sea: modelled, flat, and half of the planet
                 continue
-            yield Item(f"bluemarble{zoom}", palette.bluemarble(raw), row["gsd"], place, cover, mask)
+            yield Sample(
+                f"bluemarble{zoom}", palette.bluemarble(raw), cover, mask, row["gsd"], place
+            )
 
     return read
 
 
-def _landsat(data_dir: Path, ground: Ground) -> Iterator[Item]:
+def _landsat(data_dir: Path, ground: Ground) -> Iterator[Sample]:
     tiles: dict[tuple[str, int, int], tuple[Row, Bytes]] = {}
     for row, raw in read_set(data_dir, "landsat"):
         if row["cloud"] > MAX_CLOUD:
@@ -264,7 +218,7 @@ def _landsat(data_dir: Path, ground: Ground) -> Iterator[Item]:
         rgb = palette.curve(date)(raw)
         tiles[date, row["x"], row["y"]] = row, rgb
         cover, mask = _cells_of(ground, _tile_cells(12, row["x"], row["y"]))
-        yield Item("landsat", rgb, row["gsd"], place_of("landsat", row), cover, mask)
+        yield Sample("landsat", rgb, cover, mask, row["gsd"], place_of("landsat", row))
     for (date, x, y), (row, _) in tiles.items():  # zoom 10: 2 x 2 tiles joined and reduced by 4
         quad = [tiles.get((date, x + i, y + j)) for j in (0, 1) for i in (0, 1)]
         if all(quad):
@@ -272,38 +226,38 @@ def _landsat(data_dir: Path, ground: Ground) -> Iterator[Item]:
             joined = np.concatenate([np.concatenate([a, b], 1), np.concatenate([c, d], 1)], 0)
             reduced = joined.reshape(128, 4, 128, 4, 3).mean((1, 3)).round().astype(np.uint8)
             cover, mask = _cells_of(ground, Window(8, x * 16, y * 16, 32, 32))
-            yield Item("landsat_z10", reduced, row["gsd"] * 4, f"{x}_{y}.webp", cover, mask)
+            yield Sample("landsat_z10", reduced, cover, mask, row["gsd"] * 4, f"{x}_{y}.webp")
 
 
-def _world_scenes(data_dir: Path, ground: Ground) -> Iterator[Item]:
+def _world_scenes(data_dir: Path, ground: Ground) -> Iterator[Sample]:
     for row, raw in read_set(data_dir, "world_scenes"):
         rgb = palette.curve(f"world_scenes/{row['series']}")(whole_cells(raw))
         if row.get("bbox"):
             cover, mask = _box_ground(ground, row["bbox"], rgb.shape[0] // 4, rgb.shape[1] // 4)
         else:
             cover, mask = _label_ground(row.get("label"), rgb)
-        yield Item("world_scenes", rgb, row["gsd"], place_of("world_scenes", row), cover, mask)
+        yield Sample("world_scenes", rgb, cover, mask, row["gsd"], place_of("world_scenes", row))
 
 
-def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Item]]:
+def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Sample]]:
     """Sets whose images have one label each."""
 
-    def read(data_dir: Path, ground: Ground) -> Iterator[Item]:
+    def read(data_dir: Path, ground: Ground) -> Iterator[Sample]:
         for row, raw in read_set(data_dir, name):
             rgb = palette.curve(name)(whole_cells(raw))
             cover, mask = _label_ground(
                 "urban" if "city" in str(row.get("label")) else row.get("label"), rgb
             )
-            yield Item(name, rgb, row["gsd"], place_of(name, row), cover, mask)
+            yield Sample(name, rgb, cover, mask, row["gsd"], place_of(name, row))
 
     return read
 
 
-def _naip(data_dir: Path, ground: Ground) -> Iterator[Item]:
+def _naip(data_dir: Path, ground: Ground) -> Iterator[Sample]:
     for row, raw in read_set(data_dir, "naip"):
         for place, cut in naip_cuts(palette.curve("naip")(raw)):
             cover, mask = _label_ground("cropland", cut)
-            yield Item("naip", cut, row["gsd"], place, cover, mask)
+            yield Sample("naip", cut, cover, mask, row["gsd"], place)
 
 
 def naip_cuts(rgb: Bytes) -> Iterator[tuple[str, Bytes]]:
@@ -313,7 +267,7 @@ def naip_cuts(rgb: Bytes) -> Iterator[tuple[str, Bytes]]:
             yield f"naip/{x}", rgb[y : y + TILE, x : x + TILE]
 
 
-def _sentinel2_scene(data_dir: Path, ground: Ground) -> Iterator[Item]:
+def _sentinel2_scene(data_dir: Path, ground: Ground) -> Iterator[Sample]:
     """RGB of the Virginia coast scene; its right third is kept for super-resolution tests."""
     bands = []
     with (
@@ -331,10 +285,10 @@ def _sentinel2_scene(data_dir: Path, ground: Ground) -> Iterator[Item]:
         for x in range(0, rgb.shape[1] * 2 // 3 - TILE + 1, TILE):
             cut = rgb[y : y + TILE, x : x + TILE]
             cover, mask = _label_ground(None, cut)
-            yield Item("sentinel2", cut, 10.0, f"s2scene/{x // TILE}", cover, mask)
+            yield Sample("sentinel2", cut, cover, mask, 10.0, f"s2scene/{x // TILE}")
 
 
-SETS: dict[str, Callable[[Path, Ground], Iterator[Item]]] = {
+SETS: dict[str, Callable[[Path, Ground], Iterator[Sample]]] = {
     "bluemarble z6": _bluemarble(6),
     "bluemarble z8": _bluemarble(8),
     "landsat": _landsat,

@@ -30,7 +30,6 @@ from terraloom.data.captions import CLOUDY, captions
 from terraloom.data.pack import (
     Bytes,
     Row,
-    encode,
     fit,
     held_out,
     naip_cuts,
@@ -39,6 +38,7 @@ from terraloom.data.pack import (
     thin,
     whole_cells,
 )  # fmt: skip
+from terraloom.data.packed import encode
 from terraloom.errors import InvalidInput
 from terraloom.models.text_encoder import TOKENS, WIDTH, SentenceEncoder
 

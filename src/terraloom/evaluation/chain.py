@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from terraloom.data.packed import Pack
 from terraloom.evaluation.measures import (
     Pixels,
     bands,
@@ -20,7 +21,6 @@ from terraloom.evaluation.measures import (
 from terraloom.evaluation.places import PLACES
 from terraloom.evaluation.references import HIGH, LOW, Key, Reference
 from terraloom.evaluation.rollout import LEVELS, VIEW, Link, Roller
-from terraloom.training.packed import Pack
 
 Metrics = dict[str, Any]
 Chains = dict[str, list[Link]]

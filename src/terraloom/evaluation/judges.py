@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terraloom.data.packed import Pack, Sample
 from terraloom.evaluation.chain import Chains
 from terraloom.evaluation.levels import as_batch, by_level, draw, evenly
 from terraloom.evaluation.measures import SQUARE, as_tensor, group_of, squares
 from terraloom.models.cascade import CascadeUNet, bicubic4, reduce4
 from terraloom.training.batches import quantise
-from terraloom.training.packed import Pack, Sample
 
 Metrics = dict[str, Any]
 CLASSES = ("water", "forest", "grass and shrub", "cropland", "urban")

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from terraloom.data.packed import Pack, Sample
 from terraloom.evaluation.measures import level_of, ratio_of_bands
 from terraloom.evaluation.references import REDUCTIONS, fits, shrunk
 from terraloom.grid import BASE_LEVEL
 from terraloom.models.cascade import SCALE, CascadeUNet, bicubic4, reduce4
 from terraloom.models.critic import Features
 from terraloom.training.batches import FINEST_MASKED_GSD, Batch, flattened, quantise
-from terraloom.training.packed import Pack, Sample
 from terraloom.world.engine import to_pixels
 
 Metrics = dict[str, Any]

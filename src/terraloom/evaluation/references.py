@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from terraloom.data.packed import Pack, Sample
 from terraloom.evaluation.measures import SQUARE, Floats, bands, contrast, group_of, level_of
 from terraloom.models.cascade import SCALE
-from terraloom.training.packed import Pack, Sample
 
 Key = tuple[int, int]  # level, coarse class
 REDUCTIONS = (1, 2, 4)

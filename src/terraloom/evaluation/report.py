@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from terraloom.data.packed import Pack
 from terraloom.errors import BadCheckpoint, InvalidInput
 from terraloom.evaluation import card, chain, judges, levels, sheets
 from terraloom.evaluation.places import PLACES, TWELVE, random_land
 from terraloom.evaluation.references import references
 from terraloom.evaluation.rollout import Roller
 from terraloom.models.cascade import CascadeUNet
-from terraloom.training.packed import Pack
 from terraloom.weights import Checkpoint, find, load_model
 
 Metrics = dict[str, Any]

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terraloom.data.packed import Pack, Sample
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import SCALE, bicubic4, reduce4
-from terraloom.training.packed import Pack, Sample
 
 UNKNOWN_COVER = 18
 GROUND_LAYERS = 6

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from terraloom.data.packed import Pack
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, reduce4
 from terraloom.models.critic import Critic, Features
 from terraloom.training.average import update_average
@@ -32,7 +33,6 @@ from terraloom.training.batches import (
     flattened,
     quantise,
 )
-from terraloom.training.packed import Pack
 
 BANDS = ((0.03, 0.125), (0.125, 0.25), (0.25, 0.5))  # cycles per pixel
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below

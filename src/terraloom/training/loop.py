@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from terraloom.data.packed import Pack
 from terraloom.errors import InvalidInput
 from terraloom.training.log import Log
-from terraloom.training.packed import Pack
 from terraloom.training.recipe import load_recipe
 from terraloom.training.state import load_state, save_state
 
