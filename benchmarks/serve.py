@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/serve.py [--count 200] [--seconds 60] [--out serve.json]
 
-Times are the server's own (its log), so they hold no client; "cached" is an answer in memory, "drawn" one whose block is
-on disk but which has to be cut and encoded. Prints a Markdown table.
+Times are the server's own (its log), so they hold no client; "cached" is an answer in memory, "drawn" one whose block
+is on disk but which has to be cut and encoded. Prints a Markdown table.
 """
 
 from __future__ import annotations

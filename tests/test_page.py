@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import uvicorn
 from PIL import Image
+from serving import live
 
 from terraloom.serve.app import create_app
 from terraloom.serve.generate import Generator
@@ -53,18 +50,11 @@ def address(tiny_checkpoint: Path, tiny_base: Path) -> Iterator[str]:
         halo=96,
         prefetch=False,
     )
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as listener:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Generator, "missing", None)
         patch.setattr(Generator, "_draw", draw)
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(20)
+        with live(create_app(settings)) as address:
+            yield f"{address}/"
 
 
 @pytest.fixture(scope="module")

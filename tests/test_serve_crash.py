@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import requests
+from serving import spawned
 
-PROGRAM = """
-import sys, torch, uvicorn
-torch.set_num_threads(1)
-from terraloom.serve.app import create_app
-from terraloom.serve.settings import Settings
-model, base, cache, port = sys.argv[1:]
-settings = Settings(
-    worlds={"earth": base}, model=model, engine="torch", block=256, halo=96, cache=cache, prefetch=False
-)
-uvicorn.run(create_app(settings), port=int(port), log_level="error", timeout_graceful_shutdown=20)
-"""
 TILES = [
     f"/tiles/WebMercatorQuad/14/{9600 + 4 * i}/{6760 + 4 * j}.png"
     for i in range(3)
@@ -37,29 +26,8 @@ Start = Callable[[Path], tuple[subprocess.Popen[bytes], str]]
 
 @pytest.fixture
 def start(tiny_checkpoint: Path, tiny_base: Path) -> Iterator[Start]:
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(cache: Path) -> tuple[subprocess.Popen[bytes], str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        arguments = [str(part) for part in (tiny_checkpoint, tiny_base, cache, port)]
-        server = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments])
-        running.append(server)
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(1200):
-            assert server.poll() is None, "the server did not start"
-            try:
-                requests.get(f"{address}/healthz", timeout=5)
-                return server, address
-            except requests.ConnectionError:
-                time.sleep(0.05)
-        raise AssertionError("the server did not answer")
-
-    yield start
-    for server in running:
-        server.kill()
-        server.wait()
+    with ExitStack() as stack:
+        yield lambda cache: stack.enter_context(spawned(tiny_checkpoint, tiny_base, cache))
 
 
 def fetch(address: str, path: str) -> bytes | None:

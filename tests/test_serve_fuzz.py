@@ -7,8 +7,6 @@ import random
 import socket
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, seed, settings
+from serving import live
 
 from terraloom.serve.app import create_app
 from terraloom.serve.settings import Limits, Settings
@@ -75,16 +73,8 @@ def address(tiny_checkpoint: Path) -> Iterator[tuple[str, Any]]:
             limits=Limits(pixels=128 * 128, seconds=60),
         )
     )
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", app
-        server.should_exit = True
-        thread.join(20)
+    with live(app) as address:
+        yield address, app
 
 
 class Written:

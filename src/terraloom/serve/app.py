@@ -19,16 +19,18 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from morecantile.defaults import TileMatrixSets
 from rio_tiler import errors as rio
+from rio_tiler.models import ImageData
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from titiler.core import dependencies as titiler
 from titiler.core.factory import TilerFactory
+from titiler.core.utils import render_image
 from titiler.extensions.wmts import wmtsExtension
 from xstatic.pkg import leaflet
 
 from terraloom.data import places
 from terraloom.errors import InvalidInput, TerraloomError
-from terraloom.grid import check_bbox, coarsest_gsd, window_of
+from terraloom.grid import FINEST_LEVEL, check_bbox, coarsest_gsd, window_of
 from terraloom.serve import parameters
 from terraloom.serve.gate import Gate, Lanes
 from terraloom.serve.generate import Generator, NoTextModel, router
@@ -134,6 +136,8 @@ AskedWorld = Annotated[World, Depends(world_of)]
 def _tiler(settings: Settings) -> TilerFactory:
     """Tiles, TileJSON, WMTS, box, feature, point, statistics."""
     quad = morecantile.tms.get("WebMercatorQuad")
+    levels = quad.tileMatrices[: FINEST_LEVEL + 1]  # WMTS clients take the last for the finest
+    quad = quad.model_copy(update={"tileMatrices": levels})
 
     class Reader(WorldReader):
         def __attrs_post_init__(self) -> None:
@@ -151,10 +155,19 @@ def _tiler(settings: Settings) -> TilerFactory:
         process_dependency=lambda: None,
         colormap_dependency=lambda: None,
         render_dependency=parameters.Rendering,
+        render_func=_encoded,
         supported_tms=TileMatrixSets({"WebMercatorQuad": quad}),
         add_viewer=False,
         extensions=[wmtsExtension(layer_identifier_provider=lambda w: f"terraloom-{w.spec.seed}")],
     )
+
+
+def _encoded(image: ImageData, add_mask: bool = True, **options: Any) -> tuple[bytes, str]:
+    """titiler's image file, without an alpha channel that hides nothing."""
+    found: tuple[bytes, str] = render_image(
+        image, add_mask=add_mask and not image.mask.all(), **options
+    )
+    return found
 
 
 def _add_own(app: FastAPI, settings: Settings, generator: Generator) -> None:
