@@ -102,6 +102,8 @@ def painter(obeys: bool):
                 if prompt in words:
                     domain, k = words[prompt]
                     rgb = square(picture(rng, domain, k), domain.reduction).copy()
+                if prompt == "open water":
+                    rgb[:] = 60
                 rgb[: int(abs(m.lat or 0) / 2)] = 220
                 rgb[:, : int(60 * (m.cloud_cover or 0))] = 255
                 if m.lon is not None:
@@ -256,6 +258,7 @@ def test_report_of_a_painter_that_obeys(real: text.Real, tmp_path: Path) -> None
     assert m["responses"]["cloud with cloud_cover"]["real"] is None
     month = m["responses"]["snow with month, July to January at 50 north"]
     assert month["right"] == month["wrong"] == 0 and month["p"] == 1  # the painter ignores it
+    assert m["words"]["a city against open water, 30 m"]["right"] == 4
     for reader in real.readers:
         rows = m["distance"][reader.name]
         assert rows["generated"]["fid"] < 2 * rows["real, other half"]["fid"]

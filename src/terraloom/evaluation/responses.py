@@ -239,7 +239,7 @@ def word_responses(paint: Paint, seeds: list[int]) -> tuple[Metrics, dict[str, T
         images = paint([less] * many + [more] * many, told, seeds * 2)
         measured = MEASURES[measure](images).reshape(2, many)
         name = f"{more} against {less}, {gsd} m"
-        rows[name] = _row(measure, 1, measured, list(np.sign(measured[1] - measured[0])))
+        rows[name] = _row(measure, 1, measured, np.sign(measured[1] - measured[0]).tolist())
         pictures[name] = images.view(2, many, *images.shape[1:])
     return rows, pictures
 
