@@ -146,7 +146,7 @@ def metric(address: str, name: str) -> float:
     return float(re.findall(rf"^{name} (\S+)$", requests.get(f"{address}/metrics").text, re.M)[0])
 
 
-def ours(folder: Path, block: int, count: int, seconds: float) -> dict[str, Any]:
+def ours(folder: Path, block: int, count: int, seconds: float, far_count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     cache, step = folder / "cache", block // 256  # tiles of one block
     with server(OURS, folder, str(cache), str(block)) as (address, log, pid):
@@ -161,7 +161,7 @@ def ours(folder: Path, block: int, count: int, seconds: float) -> dict[str, Any]
         found["cached"] = figures(timed(address, log, [path_of(t) for t in cold]))
         drawn = [path_of(tile, "?bidx=1&bidx=2&bidx=3") for tile in cold]
         found["drawn z12"] = figures(timed(address, log, drawn))
-        far = [tile_at(18, 5000 * (i % 14), 5000 * (i // 14)) for i in range(count)]
+        far = [tile_at(18, 5000 * (i % 14), 5000 * (i // 14)) for i in range(far_count)]
         found["fully cold z18"] = figures(timed(address, log, [path_of(t) for t in far]))
         view = [tile_at(12, i, j) for i in range(-8, 2 * wide) for j in range(-8, 2 * wide)]
         view += [tile_at(14, i, j) for i in range(16) for j in range(16)]
@@ -192,7 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--block", type=int, default=512)
+    parser.add_argument("--block", type=int, default=256)
+    parser.add_argument("--far", type=int, default=200, help="cold tiles of z18")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -200,7 +201,7 @@ def main() -> None:
         arguments = (Path(name), options.block, options.count, options.seconds)
         found = {
             "load": load,
-            "terraloom": ours(*arguments),
+            "terraloom": ours(*arguments, options.far),
             "titiler, static COG": theirs(*arguments),
         }
     if options.out:

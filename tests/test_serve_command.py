@@ -40,14 +40,14 @@ def test_listens_at_home_unless_told_otherwise(started: list[Any]) -> None:
 def test_options_reach_the_settings(started: list[Any]) -> None:
     done = run(
         *"--port 9 --seeds 1,5-6 --world mars=mars.tif --cors https://a.org,https://b.org".split(),
-        *"--no-prefetch --block 256".split(),
+        *"--no-prefetch --block 512".split(),
     )
     assert done.exit_code == 0, done.output
     settings, _, port = started[0]
     assert port == 9 and settings.worlds == {"earth": None, "mars": Path("mars.tif")}
     assert [settings.allows(seed) for seed in (0, 1, 5, 6, 7)] == [False, True, True, True, False]
     assert settings.origins == ("https://a.org", "https://b.org")
-    assert not settings.prefetch and settings.block == 256
+    assert not settings.prefetch and settings.block == 512
 
 
 @pytest.mark.parametrize(

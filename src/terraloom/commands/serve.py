@@ -36,7 +36,7 @@ def serve(
     engine: Engine = "auto",
     block: Annotated[
         int, typer.Option(help="Pixels drawn at once; small answers sooner, large draws more.")
-    ] = 512,
+    ] = 256,
     cors: Annotated[str, typer.Option(help="Origins that may read answers, or *.")] = "*",
     prefetch: Annotated[
         bool, typer.Option("--prefetch/--no-prefetch", help="Draw neighbours when idle.")

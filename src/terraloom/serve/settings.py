@@ -38,7 +38,7 @@ class Settings:
     model: str | Path = "cascade"
     text_model: str = "terraloom/small"
     engine: str = "auto"
-    block: int = 512  # pixels; smaller ones answer sooner, larger ones draw more per second
+    block: int = 256  # pixels; smaller ones answer sooner, larger ones draw more per second
     halo: int | None = None
     cache: str | Path | bool | None = None
     origins: tuple[str, ...] = ("*",)  # that may read answers in a browser (CORS)
