@@ -83,7 +83,7 @@ def visit(browser: Any, address: str) -> Iterator[Open]:
             "request",
             lambda r: r.url.startswith((address, "blob:", "data:")) or wrong.append(r.url),
         )
-        page.goto(f"{address}#{view}")
+        page.goto(f"{address}#{view}", wait_until="commit")
         settle(page)
         pages.append(page)
         return page
