@@ -190,6 +190,7 @@ def test_kernel_distance_is_unbiased_and_sees_a_shift() -> None:
     small = [frechet.kernel(*rng.standard_normal((2, 20, 8))) for _ in range(200)]
     assert abs(np.mean(small)) < 3 * np.std(small) / 200**0.5 + 1e-3
     x, y = rng.standard_normal((2, 300, 8))
+    assert 0 < frechet.distances(x, y)["kid_scatter"] < 0.1
     assert frechet.kernel(x, y + 0.5) > 20 * abs(frechet.kernel(x, y))
 
 

@@ -78,7 +78,7 @@ def _distance(d: Metrics) -> str:
         f"### Distance\n\n{d['images']} EuroSAT-like images of the captions of held-out images, against as many "
         "training images, in mean features of a network (standardised; not Inception's, so not comparable with the FID "
         "of papers). FID grows as images get fewer: compare with the real rows, which are the floor. KID has no such "
-        "bias; ± is its scatter over random subsets of at most 200.\n\n"
+        "bias; ± is its scatter over random halves.\n\n"
         + table("features | images | Frechet distance | kernel distance", rows)
     )
 
