@@ -261,6 +261,8 @@ def test_page_asks_nobody_else(client: TestClient) -> None:
         ("/point/0,99", 404),
         ("/statistics?max_size=32&histogram_bins=999999999", 422),
         ("/statistics?max_size=32&p=101", 422),
+        ("/tiles/WebMercatorQuad?maxzoom=180", 400),
+        ("/WMTSCapabilities.xml?zooms=*::0,999999999", 400),
         ("/no/such/thing", 404),
     ],
 )

@@ -17,7 +17,9 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from morecantile import TileMatrixSet
 from morecantile.defaults import TileMatrixSets
+from morecantile.errors import MorecantileError
 from rio_tiler import errors as rio
 from rio_tiler.models import ImageData
 from starlette.middleware.cors import CORSMiddleware
@@ -54,6 +56,7 @@ STATUS: dict[type[Exception], int] = {
     InvalidInput: 400,
     TerraloomError: 500,
     NoTextModel: 503,
+    MorecantileError: 400,
     rio.RioTilerError: 400,
     rio.TileOutsideBounds: 404,
     rio.PointOutsideBounds: 404,
@@ -94,7 +97,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.planets, app.state.metrics = planets, metrics
     os.environ.setdefault("TITILER_DEFAULT_ATTRIBUTION", CREDITS)
 
-    app.include_router(_tiler(settings).router)
+    app.include_router(_tiler(settings).router, dependencies=[Depends(parameters.check_zooms)])
     app.include_router(router(generator))
     _add_own(app, settings, generator)
     _add_page(app)
@@ -137,7 +140,7 @@ def _tiler(settings: Settings) -> TilerFactory:
     """Tiles, TileJSON, WMTS, box, feature, point, statistics."""
     quad = morecantile.tms.get("WebMercatorQuad")
     levels = quad.tileMatrices[: FINEST_LEVEL + 1]  # WMTS clients take the last for the finest
-    quad = quad.model_copy(update={"tileMatrices": levels})
+    quad = TileMatrixSet.model_validate({**quad.model_dump(), "tileMatrices": levels})
 
     class Reader(WorldReader):
         def __attrs_post_init__(self) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Request
 from pydantic import AfterValidator, BeforeValidator
 from rasterio.crs import CRS
 from titiler.core.dependencies import (
@@ -16,6 +16,9 @@ from titiler.core.dependencies import (
     StatisticsParams,
 )
 from titiler.core.validation import validate_color_formula, validate_rescale
+
+from terraloom.errors import InvalidInput
+from terraloom.grid import FINEST_LEVEL
 
 # GDAL would also take a file's name or an address, and read it.
 CRS_NAME = re.compile(
@@ -67,6 +70,21 @@ def dst_crs_of(
 ) -> CRS | None:
     """`dst_crs`."""
     return _crs(crs)
+
+
+def check_zooms(request: Request) -> None:
+    """titiler makes a list of all zooms from `minzoom` to `maxzoom`, however many.
+
+    Raises:
+        InvalidInput: a zoom that does not exist.
+    """
+    for name in ("minzoom", "maxzoom", "zooms"):
+        for text in request.query_params.getlist(name):
+            for number in re.findall(r"\d+", text):
+                if len(number) > 2 or int(number) > FINEST_LEVEL:
+                    raise InvalidInput(
+                        f"{name} {text[:40]!r} names a zoom beyond 0 to {FINEST_LEVEL}"
+                    )
 
 
 def cover_scale_of(
