@@ -37,10 +37,11 @@ pytestmark = [
 def address(tiny_checkpoint: Path, tiny_base: Path) -> Iterator[str]:
     """A server with the tiny network; where its text model would be, a stripe of colour."""
 
-    def draw(self: Generator, wish: Any) -> np.ndarray:
+    def draw(self: Generator, wish: Any) -> tuple[np.ndarray, dict[str, str]]:
         if wish.prompt == "fail":
             raise MemoryError
-        return np.full((3, wish.size, wish.size), wish.seed % 256, np.uint8)
+        rgb = np.full((3, wish.size, wish.size), wish.seed % 256, np.uint8)
+        return rgb, {"TERRALOOM_PROMPT": wish.prompt}
 
     settings = Settings(
         worlds={"earth": tiny_base},

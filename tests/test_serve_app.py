@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,26 @@ def test_generate_says_what_it_lacks(client: TestClient) -> None:
     assert answer.status_code == 503 and "no text model" in answer.json()["detail"]
     for bad in ({"prompt": ""}, {"lat": 91}, {"date": "soon"}, {"seed": -1}, {"size": 100}):
         assert client.post("/generate", json={**wish, **bad}).status_code == 422, bad
+
+
+@pytest.mark.weights
+def test_generate_with_the_shipped_model(settings: Settings) -> None:
+    pytest.importorskip("diffusers")
+    app = create_app(replace(settings, text_model="terraloom/small"))
+    wish = {"prompt": "a river", "lon": 4.9, "lat": 52.4, "gsd": 10, "size": 64, "steps": 2}
+    with TestClient(app) as client:
+        missing = client.get("/spec").json()["text_model"]
+        if missing is not True:
+            pytest.skip(missing)
+        answers = [client.post("/generate?format=tif", json={**wish, "seed": s}) for s in (1, 1, 2)]
+        assert client.post("/generate", json={**wish, "prompt": "  "}).status_code == 400
+    assert answers[0].content == answers[1].content != answers[2].content
+    west, south, east, north = map(float, answers[0].headers["content-bbox"].split(","))
+    assert west < 4.9 < east and south < 52.4 < north
+    with MemoryFile(answers[0].content) as file, file.open() as source:
+        tags = source.tags()
+        assert (source.width, source.height, source.crs.to_epsg()) == (64, 64, 3857)
+    assert tags["TERRALOOM_SYNTHETIC"] == "YES" and tags["TERRALOOM_PROMPT"] == "a river"
 
 
 def test_metrics(client: TestClient) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 from rasterio.transform import array_bounds
@@ -17,6 +18,8 @@ from rasterio.warp import transform_bounds
 from terraloom import weights
 from terraloom.errors import BadCheckpoint, InvalidInput, TerraloomError
 from terraloom.metadata import Metadata
+
+Pixels = npt.NDArray[np.uint8]
 
 CRS84 = "<http://www.opengis.net/def/crs/OGC/1.3/CRS84>"
 NEEDED = ("diffusers", "transformers")
@@ -83,17 +86,11 @@ class Generator:
         from terraloom.io.picture import write_picture
         from terraloom.io.scene import around, write_scene
 
-        rgb = self._draw(wish)
+        rgb, tags = self._draw(wish)
         transform, crs = around(wish.lon, wish.lat, wish.gsd, rgb.shape[2], rgb.shape[1], 3857)
         bounds = transform_bounds(
             crs, "EPSG:4326", *array_bounds(rgb.shape[1], rgb.shape[2], transform)
         )
-        tags = {
-            "SYNTHETIC": "true",
-            "TERRALOOM_PROMPT": wish.prompt,
-            "TERRALOOM_SEED": str(wish.seed),
-            **wish.metadata.to_tags(),
-        }
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"image.{kind}"
             if kind == "png":
@@ -102,21 +99,27 @@ class Generator:
                 write_scene(path, rgb, transform, crs, tags)
             return path.read_bytes(), ",".join(f"{value:.7f}" for value in bounds)
 
-    def _draw(self, wish: Wish) -> Any:
-        """Pixels, uint8 (3, height, width)."""
+    def _draw(self, wish: Wish) -> tuple[Pixels, dict[str, str]]:
+        """Pixels, uint8 (3, height, width), and the tags that say what they are."""
+        from terraloom.generate import Order, provenance
+
+        order = Order(
+            wish.prompt, wish.metadata, wish.size, wish.steps, wish.guidance_scale, seed=wish.seed
+        )
         pipeline = self._load()
         with self._lock:
             found = pipeline(
-                wish.prompt,
-                metadata=wish.metadata,
-                height=wish.size,
-                width=wish.size,
-                num_inference_steps=wish.steps,
-                guidance_scale=wish.guidance_scale,
-                seed=wish.seed,
+                order.prompt,
+                metadata=order.metadata,
+                height=order.size,
+                width=order.size,
+                num_inference_steps=order.steps,
+                guidance_scale=order.guidance,
+                seed=order.seed,
             )
-        image = found.images[0]
-        return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+            tags = provenance(pipeline, order, order.seed)
+        image = np.asarray(found.images[0].convert("RGB"), np.uint8)
+        return np.ascontiguousarray(image.transpose(2, 0, 1)), tags
 
     def _load(self) -> Any:
         with self._lock:
