@@ -34,7 +34,12 @@ INDEX, UNET_WEIGHTS, TRAINING = (
     "training.json",
 )
 # what lets `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)` find our class
-LOADER = 'from terraloom.pipelines.text_to_image import TextToImage\n\n__all__ = ["TextToImage"]\n'
+LOADER = '''"""For diffusers, which looks for the class of a pipeline here."""
+
+from terraloom.pipelines.text_to_image import TextToImage
+
+__all__ = ["TextToImage"]
+'''
 SHORT_NAMES = {"terraloom/small": "text"}  # as on a model hub -> folder
 
 # kind -> module (imported when needed), class of its configuration, class of the network
