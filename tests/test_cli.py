@@ -410,10 +410,12 @@ def start(
     """The command in a process of its own; `limit` is the most bytes a file may get, as on a full disk."""
     folder.mkdir()
 
-    def full_disk() -> None:
+    def prepare() -> None:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background ignores it
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.Popen(
         [sys.executable, "-m", "terraloom", "zoom", *options, *tiny_world(tiny)],
@@ -422,7 +424,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=full_disk if limit else None,
+        preexec_fn=prepare,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from rasterio.windows import Window
 from serving import spawned
 
@@ -28,8 +29,11 @@ def served(
     """A server of its own process: GDAL here would wait for GDAL there."""
     cache = tmp_path_factory.mktemp("blocks")
     options = {"model": tiny_checkpoint, "engine": "torch", "block": 256, "halo": 96}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the server: the torch engine rounds differently with more
     with spawned(tiny_checkpoint, tiny_base, cache) as (_, address):
         yield address, World(2, base=tiny_base, cache=False, **options)
+    torch.set_num_threads(threads)
 
 
 def test_wmts(served: tuple[str, World]) -> None:

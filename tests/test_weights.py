@@ -12,7 +12,15 @@ from safetensors.torch import load_file, save_file
 
 from terraloom.errors import BadCheckpoint
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
-from terraloom.weights import available, configuration, find, load_model, save_model
+from terraloom.weights import (
+    available,
+    configuration,
+    find,
+    find_pipeline,
+    load_model,
+    load_unet,
+    save_model,
+)
 
 
 @pytest.fixture
@@ -170,6 +178,11 @@ def test_shipped_checkpoints_load() -> None:
     if not shipped:
         pytest.skip("no shipped weights in this checkout")
     for checkpoint in shipped:
-        assert find(checkpoint.name) == checkpoint
         assert checkpoint.card
-        load_model(checkpoint)
+        if checkpoint.kind == "pipeline":
+            pytest.importorskip("diffusers")
+            assert find_pipeline(checkpoint.name) == checkpoint
+            load_unet(checkpoint)
+        else:
+            assert find(checkpoint.name) == checkpoint
+            load_model(checkpoint)
