@@ -15,6 +15,23 @@ TINY: dict[str, Any] = dict(
     upcast_attention=True,
 )
 
+# a pixel model: 64 pixels a side as 12 channels of 32 x 32, attention only where there are 8 x 8 positions
+SMALL: dict[str, Any] = dict(
+    sample_size=32,
+    in_channels=12,
+    out_channels=12,
+    down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+    up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    block_out_channels=(96, 192, 288),
+    layers_per_block=1,
+    attention_head_dim=(2, 4, 6),
+    cross_attention_dim=384,
+    use_linear_projection=True,
+    class_embed_type="projection",
+    projection_class_embeddings_input_dim=384,
+    missing="learned",
+)
+
 
 def fix_weights(net: nn.Module) -> nn.Module:
     """Sines of place and rank of the name, larger where metadata and time come in, so that both matter."""

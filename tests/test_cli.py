@@ -18,6 +18,7 @@ import rasterio
 import torch
 from PIL import Image
 from rasterio.transform import from_bounds
+from refusals import refused
 from rio_cogeo.cogeo import cog_validate
 from typer.testing import CliRunner, Result
 
@@ -60,18 +61,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def tiny_world(tiny: Path) -> list[str]:
     return ["--model", str(tiny), "--engine", "torch"]
-
-
-def refused(result: Result, *words: str) -> None:
-    """Exit code 2, one sentence that has these words, nothing on stdout, no file left."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("terraloom: ")
-    for word in words:
-        assert word in line
-    assert "Traceback" not in line and "Error(" not in line
-    assert not list(Path.cwd().iterdir())
 
 
 # --- what it draws

@@ -15,6 +15,7 @@ from fingerprint import (
     FRAMES,
     LATENT,
     METADATA,
+    SMALL,
     TEXT,
     TIMES,
     TINY,
@@ -27,7 +28,7 @@ from torch import Tensor
 from terraloom.errors import InvalidInput
 from terraloom.models.controlnet2d import ControlNet2D
 from terraloom.models.controlnet3d import ControlNet3D
-from terraloom.models.satellite_unet import OFFICIAL, SMALL, SatelliteUNet
+from terraloom.models.satellite_unet import OFFICIAL, SatelliteUNet
 from terraloom.models.temporal import TemporalAttention, mix
 
 MEANS_3D = (

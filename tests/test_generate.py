@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from fingerprint import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from rasterio.crs import CRS
 from rasterio.warp import transform as warp
+from refusals import refused
 from rio_cogeo.cogeo import cog_validate
 from typer.testing import CliRunner, Result
 
@@ -25,7 +27,7 @@ from terraloom.errors import InvalidInput
 from terraloom.generate import MAX_PROMPT, Order, targets
 from terraloom.io.scene import around, read_metadata, utm, write_scene
 from terraloom.metadata import Metadata
-from terraloom.models.satellite_unet import SMALL, SatelliteUNet
+from terraloom.models.satellite_unet import SatelliteUNet
 from terraloom.weights import find_pipeline, save_pipeline
 
 Run = Callable[..., Result]
@@ -55,18 +57,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return lambda *args: CliRunner().invoke(app, ["generate", *map(str, args)])
-
-
-def refused(result: Result, *words: str) -> None:
-    """Exit code 2, one sentence that has these words, nothing on stdout, no file left."""
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("terraloom: ")
-    for word in words:
-        assert word in line
-    assert "Traceback" not in line and "Error(" not in line
-    assert not list(Path.cwd().iterdir())
 
 
 def small(model: Path) -> list[Any]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from fingerprint import LATENT, METADATA, TEXT, TIMES, TINY, expect, fix_weights
+from fingerprint import LATENT, METADATA, SMALL, TEXT, TIMES, TINY, expect, fix_weights
 from torch import Tensor
 
 from terraloom.errors import InvalidInput
-from terraloom.models.satellite_unet import OFFICIAL, SMALL, SatelliteUNet
+from terraloom.models.satellite_unet import OFFICIAL, SatelliteUNet
 
 # as SMALL, made narrow
 NARROW = {

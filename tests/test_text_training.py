@@ -20,9 +20,9 @@ from terraloom.diffusion.flow import flow_loss, noised, seen_image, sigmas
 pytest.importorskip("diffusers")
 pytest.importorskip("efficientnet_lite_pytorch")
 
+from terraloom.models.autoencoder import PixelAutoencoder  # noqa: E402
 from terraloom.models.satellite_unet import SatelliteUNet  # noqa: E402
 from terraloom.training.loop import run  # noqa: E402
-from terraloom.training.text import to_images, to_latents  # noqa: E402
 
 RECIPE = """
 kind = "text"
@@ -116,8 +116,9 @@ def test_sigmas_begin_at_noise_and_a_shift_keeps_them_there() -> None:
 
 def test_latents_are_pixels_rearranged() -> None:
     images = torch.randn(2, 3, 8, 8)
-    assert to_latents(images).shape == (2, 12, 4, 4)
-    assert torch.equal(to_images(to_latents(images)), images)
+    vae = PixelAutoencoder()
+    assert vae.encode(images).shape == (2, 12, 4, 4)
+    assert torch.equal(vae.decode(vae.encode(images)).sample, images)
 
 
 def test_resumed_run_repeats_the_uninterrupted_one(

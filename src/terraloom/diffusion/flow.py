@@ -23,14 +23,19 @@ STEPS = 1000  # the network is told 1000 sigma, as diffusers' flow schedulers do
 
 
 def noised(x: Tensor, eps: Tensor, sigma: Tensor) -> Tensor:
-    """x_sigma for images and noise (B, C, H, W) and sigma (B,) or (1,) in [0, 1]."""
+    """x_sigma for images and noise (B, C, H, W) and sigma () or (B,) in [0, 1]."""
     s = sigma.view(-1, 1, 1, 1)
     return (1 - s) * x + s * eps
 
 
 def seen_image(x_sigma: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
-    """x_hat, the image that a velocity (B, C, H, W) at sigma (B,) or (1,) points to."""
+    """x_hat, the image that a velocity (B, C, H, W) at sigma () or (B,) points to."""
     return x_sigma - sigma.view(-1, 1, 1, 1) * velocity
+
+
+def restarted(x_sigma: Tensor, velocity: Tensor, now: Tensor, later: Tensor, eps: Tensor) -> Tensor:
+    """The image seen at sigma `now`, carried to the smaller sigma `later` with new noise; sigmas () or (B,)."""
+    return noised(seen_image(x_sigma, velocity, now), eps, later)
 
 
 def flow_loss(velocity: Tensor, x: Tensor, eps: Tensor) -> Tensor:

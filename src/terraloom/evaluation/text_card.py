@@ -38,9 +38,9 @@ def _classes(classes: Metrics) -> str:
     head = "set | images | reader | generated | prompts that are captions | other words | real, held out | chance"
     parts = [
         "### Prompts\n\nReaders learned the classes from real training images alone and read what is drawn for "
-        "prompts as a user types them; only the gsd is told beside the words. The model is sharpened against "
-        "EfficientNet-Lite0, so the plain CNN, trained from scratch and used nowhere else, is the judge to believe "
-        "where they differ. Means over the classes; real, held-out chips are the ceiling.\n\n"
+        "prompts as a user types them; only the gsd is told beside the words. The plain CNN is trained "
+        "from scratch and used nowhere else; a model that was sharpened learned from EfficientNet-Lite0, so the CNN is "
+        "the judge to believe there. Means over the classes; real, held-out chips are the ceiling.\n\n"
         + table(head, rows)
     ]
     for name, d in classes.items():

@@ -1,6 +1,6 @@
 """DiffusionSat's denoising network: Stable Diffusion's UNet, told where, when and how fine the image is.
 
-One class for the official checkpoints (Stable Diffusion 2.1's size, `OFFICIAL`) and the small ones (`SMALL`).
+One class for the official checkpoints (Stable Diffusion 2.1's size, `OFFICIAL`) and small ones (recipes/text.toml).
 """
 
 from __future__ import annotations
@@ -21,23 +21,6 @@ OFFICIAL: dict[str, Any] = dict(
     cross_attention_dim=1024,
     use_linear_projection=True,
     upcast_attention=True,
-)
-
-# 64 pixels a side as 12 channels of 32 x 32; attention only where there are 8 x 8 positions.
-SMALL: dict[str, Any] = dict(
-    sample_size=32,
-    in_channels=12,
-    out_channels=12,
-    down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-    up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    block_out_channels=(96, 192, 288),
-    layers_per_block=1,
-    attention_head_dim=(2, 4, 6),
-    cross_attention_dim=384,
-    use_linear_projection=True,
-    class_embed_type="projection",
-    projection_class_embeddings_input_dim=384,
-    missing="learned",
 )
 
 

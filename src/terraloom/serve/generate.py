@@ -101,25 +101,16 @@ class Generator:
 
     def _draw(self, wish: Wish) -> tuple[Pixels, dict[str, str]]:
         """Pixels, uint8 (3, height, width), and the tags that say what they are."""
-        from terraloom.generate import Order, provenance
+        from terraloom.generate import Order, draw, provenance
 
         order = Order(
             wish.prompt, wish.metadata, wish.size, wish.steps, wish.guidance_scale, seed=wish.seed
         )
         pipeline = self._load()
         with self._lock:
-            found = pipeline(
-                order.prompt,
-                metadata=order.metadata,
-                height=order.size,
-                width=order.size,
-                num_inference_steps=order.steps,
-                guidance_scale=order.guidance,
-                seed=order.seed,
-            )
+            rgb = draw(pipeline, order)
             tags = provenance(pipeline, order, order.seed)
-        image = np.asarray(found.images[0].convert("RGB"), np.uint8)
-        return np.ascontiguousarray(image.transpose(2, 0, 1)), tags
+        return np.ascontiguousarray(rgb), tags
 
     def _load(self) -> Any:
         with self._lock:

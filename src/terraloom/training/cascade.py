@@ -33,6 +33,7 @@ from terraloom.training.batches import (
     flattened,
     quantise,
 )
+from terraloom.training.contest import contest, load_critic, save_critic
 
 BANDS = ((0.03, 0.125), (0.125, 0.25), (0.25, 0.5))  # cycles per pixel
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
@@ -259,52 +260,31 @@ class CascadeTask:
     ) -> Tensor:  # fmt: skip
         """Update the critic (hinge loss), then its opinion of the generated images."""
         smooth, smooth_real = bicubic4(asked.hr), bicubic4(reduce4(real.hr))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            on_real = self.critic(true, real.hr, smooth_real, real.cover, real.gsd)
-            on_fake = self.critic(
-                [f.detach() for f in seen], fake.detach(), smooth, asked.cover, asked.gsd
-            )
-        hinge = torch.stack(
-            [
-                F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
-                for r, f in zip(on_real, on_fake, strict=True)
-            ]
-        ).sum()
-        self.optimizers["critic"].zero_grad(set_to_none=True)
-        hinge.backward()  # type: ignore[no-untyped-call]
-        sync(self.critic.parameters())
-        self.optimizers["critic"].step()
-        self.critic.requires_grad_(False)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            opinion = self.critic(seen, fake, smooth, asked.cover, asked.gsd)
-        self.critic.requires_grad_(True)
-        score = torch.stack([o.float().mean() for o in opinion]).mean()
-        logs |= {f"{kind}_hinge": hinge.item() / len(on_real), f"{kind}_score": score.item()}
+        score, hinge = contest(
+            self.critic,
+            self.optimizers["critic"],
+            (true, real.hr, smooth_real, real.cover, real.gsd),
+            (seen, fake, smooth, asked.cover, asked.gsd),
+            sync,
+        )
+        logs |= {f"{kind}_hinge": hinge, f"{kind}_score": score.item()}
         return -score
 
     def export(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights as a checkpoint, and the critic beside them."""
-        from safetensors.torch import save_file
-
         from terraloom.weights import save_model
 
         save_model(self.ema, folder, extra=training)
-        state = {k: v.contiguous().to(torch.bfloat16) for k, v in self.critic.state_dict().items()}
-        part = folder / ".critic.part"
-        save_file(state, part)
-        part.replace(folder / "critic.safetensors")
+        save_critic(self.critic, folder)
 
     def warm_start(self, folder: Path) -> None:
         """Begin from a checkpoint's weights (and critic, where there is one)."""
-        from safetensors.torch import load_file
-
         from terraloom.weights import find, load_model
 
         state = load_model(find(folder)).state_dict()
         for net in (self.model, self.ema):
             net.load_state_dict(state)
-        if (critic := folder / "critic.safetensors").exists():
-            self.critic.load_state_dict({k: v.float() for k, v in load_file(critic).items()})
+        load_critic(self.critic, folder)
 
 
 def _relative(a: Tensor, b: Tensor) -> Tensor:

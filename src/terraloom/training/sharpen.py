@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terraloom.diffusion.flow import noised, seen_image, sigmas
+from terraloom.diffusion.flow import restarted, seen_image, sigmas
+from terraloom.models.autoencoder import PixelAutoencoder
 from terraloom.models.critic import Features, TextCritic
 from terraloom.training.captioned import TextBatch
+from terraloom.training.contest import contest
 
 Predict = Callable[[Tensor, Tensor, TextBatch], Tensor]
-FACTOR = 2
 SEEN_SIDE = 96  # px that the feature network is shown: its coarsest features are 3 x 3
 
 
@@ -30,6 +31,7 @@ class Sharpening:
 
     def __init__(self, predict: Predict, recipe: dict[str, Any], device: torch.device) -> None:
         self.predict, self.recipe, self.device = predict, recipe, device
+        self.vae = PixelAutoencoder()
         self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.critic = TextCritic().to(device)
         self.optimizer = torch.optim.Adam(
@@ -43,43 +45,31 @@ class Sharpening:
         fake = self._generated(batch, rng)
         seen, true = self._features(fake), self._features(batch.images)
         judged = (batch.pooled, batch.metadata)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            on_real = self.critic([t.detach() for t in true], batch.images, *judged)
-            on_fake = self.critic([s.detach() for s in seen], fake.detach(), *judged)
-        hinge = torch.stack(
-            [
-                F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
-                for r, f in zip(on_real, on_fake, strict=True)
-            ]
-        ).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        hinge.backward()  # type: ignore[no-untyped-call]
-        sync(self.critic.parameters())
-        self.optimizer.step()
-        self.critic.requires_grad_(False)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            opinion = self.critic(seen, fake, *judged)
-        self.critic.requires_grad_(True)
-        score = torch.stack([o.float().mean() for o in opinion]).mean()
-        logs |= {"hinge": hinge.item() / len(on_real), "score": score.item()}
+        score, hinge = contest(
+            self.critic,
+            self.optimizer,
+            (true, batch.images, *judged),
+            (seen, fake, *judged),
+            sync,
+        )
+        logs |= {"hinge": hinge, "score": score.item()}
         return -float(self.recipe["losses"]["critic"]) * score
 
     def _generated(self, batch: TextBatch, rng: np.random.Generator) -> Tensor:
         """What the sampler sees at a random one of its steps, (B, 3, H, W), with gradient through that step alone."""
         schedule = self.recipe["schedule"]
         path = sigmas(schedule["evaluations"], schedule.get("shift", 1.0)).to(self.device)
-        n, _, h, w = batch.images.shape
-        shape = (n, 3 * FACTOR**2, h // FACTOR, w // FACTOR)
+        n = len(batch.images)
+        shape = tuple(self.vae.encode(batch.images).shape)
         last = int(rng.integers(len(path)))
         x = self._noise(shape, rng)
         for now in range(last):
             with torch.no_grad():
-                image = seen_image(
-                    x, self.predict(x, path[now].expand(n), batch), path[now : now + 1]
-                )
-                x = noised(image, self._noise(shape, rng), path[now + 1 : now + 2])
+                velocity = self.predict(x, path[now].expand(n), batch)
+                x = restarted(x, velocity, path[now], path[now + 1], self._noise(shape, rng))
         velocity = self.predict(x, path[last].expand(n), batch)
-        return F.pixel_shuffle(seen_image(x, velocity, path[last : last + 1]), FACTOR)
+        image: Tensor = self.vae.decode(seen_image(x, velocity, path[last])).sample
+        return image
 
     def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
         return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.device)

@@ -3,8 +3,7 @@
 A step is a plain regression of the velocity (`terraloom.diffusion.flow`), with times from a logit-normal
 distribution (Esser et al. 2024, section 3.1). After `warmup_steps` a share of the steps is adversarial
 (`terraloom.training.sharpen`). Words and metadata are dropped by the batches, so one network knows all mixtures of
-given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a
-checkpoint instead of all weights.
+given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a checkpoint instead.
 """
 
 from __future__ import annotations
@@ -16,35 +15,25 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from terraloom.diffusion.flow import STEPS, flow_loss, noised, seen_image, sigmas
+from terraloom.diffusion.flow import STEPS, flow_loss, noised, restarted, sigmas
+from terraloom.models.autoencoder import PixelAutoencoder
 from terraloom.models.satellite_unet import SatelliteUNet
 from terraloom.training.average import update_average
 from terraloom.training.captioned import TextBatch, TextBatches, TextPack
+from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.sharpen import Sharpening
 
-FACTOR = 2  # of the pixel unshuffle, see terraloom.models.autoencoder
 SHOWN = 12  # rows of the contact sheet
-
-
-def to_latents(images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] -> (B, 12, H / 2, W / 2): what the network sees."""
-    return F.pixel_unshuffle(images, FACTOR)
-
-
-def to_images(latents: Tensor) -> Tensor:
-    """Undo `to_latents`."""
-    return F.pixel_shuffle(latents, FACTOR)
 
 
 class TextTask:
     """What the loop trains: the denoiser, its running average and, for sharpening, a critic."""
 
     def __init__(self, recipe: dict[str, Any], pack: TextPack, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.device, self.vae = recipe, device, PixelAutoencoder()
         self.model = SatelliteUNet(**recipe["model"])
         nn.Module.to(self.model, device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         if "lora" in recipe:
@@ -113,7 +102,7 @@ class TextTask:
         return int(data["sharpening_batch"] if sharpen else data["batch"])
 
     def _flow(self, batch: TextBatch, rng: np.random.Generator) -> Tensor:
-        x = to_latents(batch.images)
+        x = self.vae.encode(batch.images)
         eps = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
         sigma = torch.from_numpy(rng.standard_normal(len(x), dtype=np.float32)).sigmoid()
         eps, sigma = eps.to(self.device), sigma.to(self.device)
@@ -131,17 +120,17 @@ class TextTask:
         path = sigmas(evaluations).to(self.device)
         rng, columns = np.random.default_rng(0), [self.shown.images]
         for _ in range(4):
-            noise = rng.standard_normal((SHOWN, *to_latents(self.shown.images).shape[1:]))
+            noise = rng.standard_normal(tuple(self.vae.encode(self.shown.images).shape))
             x = torch.from_numpy(noise.astype(np.float32)).to(self.device)
             for now, later in pairwise([*path, path.new_zeros(())]):
                 with torch.no_grad():
                     velocity = self._velocity(self.ema, x, now.expand(SHOWN), self.shown)
                 if self.sharpening:
                     eps = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
-                    x = noised(seen_image(x, velocity, now[None]), eps.to(x), later[None])
+                    x = restarted(x, velocity, now, later, eps.to(x))
                 else:
                     x = x + (later - now) * velocity
-            columns.append(to_images(x))
+            columns.append(self.vae.decode(x).sample)
         sheet = torch.cat([torch.cat(list(c), 1) for c in columns], 2).clamp(-1, 1)
         pixels = ((sheet + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(pixels)
@@ -155,8 +144,6 @@ class TextTask:
 
     def export(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights as a pipeline folder, adapters merged in; critic and samples.png beside them."""
-        from safetensors.torch import save_file
-
         from terraloom.weights import save_pipeline
 
         model = copy.deepcopy(self.ema)
@@ -167,15 +154,10 @@ class TextTask:
         save_pipeline(model, folder, training=training, few_steps=few_steps)
         self.contact_sheet().save(folder / "samples.png")
         if self.sharpening is not None:
-            state = self.sharpening.critic.state_dict()
-            part = folder / ".critic.part"
-            save_file({k: v.contiguous().to(torch.bfloat16) for k, v in state.items()}, part)
-            part.replace(folder / "critic.safetensors")
+            save_critic(self.sharpening.critic, folder)
 
     def warm_start(self, folder: Path) -> None:
         """Begin from a pipeline folder's weights (and critic, where there is one)."""
-        from safetensors.torch import load_file
-
         from terraloom.weights import find_pipeline, load_unet
 
         state = load_unet(find_pipeline(folder)).state_dict()
@@ -184,8 +166,5 @@ class TextTask:
             net.load_state_dict(
                 {adapted[k]: v for k, v in state.items()}, strict="lora" not in self.recipe
             )
-        critic = folder / "critic.safetensors"
-        if self.sharpening is not None and critic.exists():
-            self.sharpening.critic.load_state_dict(
-                {k: v.float() for k, v in load_file(critic).items()}
-            )
+        if self.sharpening is not None:
+            load_critic(self.sharpening.critic, folder)
