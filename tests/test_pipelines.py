@@ -422,7 +422,7 @@ def test_a_few_step_model_says_so(tmp_path: Path) -> None:
 
 
 def test_shipped_pipelines_are_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "SHIPPED", folder.parent)
+    monkeypatch.setattr(weights.checkpoint, "SHIPPED", folder.parent)
     assert [c.name for c in weights.available()] == ["tiny"]
     assert find_pipeline("tiny").path == folder
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from terraloom import tensors
 from terraloom.errors import BadCheckpoint, InvalidInput, TerraloomError
 from terraloom.official.parts import READERS, controlnet
-from terraloom.weights import CONFIG, INDEX, LOADER
+from terraloom.weights import CONFIG, FRAMES, INDEX, LOADER, TEXT
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # what the authors' notebook draws with
 DEFAULTS = {"steps": 50, "guidance": 7.5}
-OURS = "TextToImage"
 
 
 def is_official(folder: str | Path) -> bool:
@@ -37,7 +36,8 @@ def is_official(folder: str | Path) -> bool:
     if not (folder / INDEX).is_file() or not _unets(folder):
         return False
     index = tensors.read_json(folder / INDEX)
-    return isinstance(index, dict) and OURS not in str(index.get("_class_name"))
+    named = str(index.get("_class_name")) if isinstance(index, dict) else ""
+    return bool(named) and not any(ours in named for ours in (TEXT, FRAMES))
 
 
 def load_official(
@@ -110,7 +110,7 @@ def convert(
     target = Path(target)
     folders = _folders(Path(source), checkpoint)
     index: dict[str, Any] = {
-        "_class_name": OURS,
+        "_class_name": TEXT,
         "_diffusers_version": diffusers.__version__,
         **DEFAULTS,
     }

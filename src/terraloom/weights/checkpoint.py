@@ -1,0 +1,46 @@
+"""What a checkpoint is: a folder, its configuration, a digest of what decides pixels, and a card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SHIPPED = Path(__file__).parent.parent / "assets" / "weights"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with weights, its configuration read and its weights hashed."""
+
+    path: Path
+    config: dict[str, Any]  # kind, config (shape of the network), range (of pixel values), training
+    digest: str  # first 16 hex digits of the sha256 of the weights, the kind and the network's configuration
+    card: str  # Markdown: data, licence, recipe, measured figures; may be empty
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+    @property
+    def kind(self) -> str:
+        """A key of `KINDS`, "pipeline" (text to image) or "frames" (dated images to image)."""
+        return str(self.config["kind"])
+
+
+def checkpoint(folder: Path, config: dict[str, Any], weights: Iterable[Path]) -> Checkpoint:
+    """A folder's checkpoint: its card read, its weights hashed with kind and shape (they decide pixels as well)."""
+    card = folder / CARD
+    digest = hashlib.sha256()
+    for path in weights:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    digest.update(json.dumps([config["kind"], config["config"]], sort_keys=True).encode())
+    text = card.read_text("utf-8") if card.is_file() else ""
+    return Checkpoint(folder, config, digest.hexdigest()[:16], text)
