@@ -108,12 +108,12 @@ def load_unet(checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> Satel
 
 
 def load_frames(
-    checkpoint: Checkpoint, dtype: torch.dtype | None = None
+    model: Checkpoint | str | Path, dtype: torch.dtype | None = None
 ) -> tuple[SatelliteUNet, ControlNet3D]:
     """Build the networks of a model for dated images, float32 unless given, in evaluation mode.
 
     Args:
-        checkpoint: what `find_frames` gave.
+        model: what `find_frames` gave or takes.
         dtype: of the weights.
 
     Raises:
@@ -122,7 +122,8 @@ def load_frames(
     from terraloom.models.controlnet3d import ControlNet3D
     from terraloom.models.satellite_unet import SatelliteUNet
 
-    config, path = checkpoint.config["config"], checkpoint.path
+    found = model if isinstance(model, Checkpoint) else find_frames(model)
+    config, path = found.config["config"], found.path
     return (
         _network(SatelliteUNet, path, "unet", config["unet"], dtype),
         _network(ControlNet3D, path, "controlnet", config["controlnet"], dtype),
