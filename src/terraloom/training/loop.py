@@ -62,6 +62,10 @@ def make_task(
             from terraloom.training.metaearth import MetaEarthTask
 
             return MetaEarthTask(recipe, Pack.load(pack), device)
+        if recipe["kind"] == "frames":
+            from terraloom.training.frames import FramesTask
+
+            return FramesTask(recipe, pack, device)
         from terraloom.training.cascade import CascadeTask
 
         return CascadeTask(recipe, Pack.load(pack), device)

@@ -9,7 +9,7 @@ from typing import Any
 from terraloom.errors import InvalidInput
 
 Recipe = dict[str, Any]
-KINDS = ("cascade", "metaearth", "text")
+KINDS = ("cascade", "metaearth", "text", "frames")
 KEYS = {"kind", "seed", "model", "optimizer", "data", "losses", "schedule", "lora"}
 
 

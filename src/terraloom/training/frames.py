@@ -1,0 +1,158 @@
+"""Training on frames: super-resolution, in-painting and forecasting by one network, two draws a time.
+
+Every step draws a batch of one task, two images for each row from different noise, and lowers their energy score
+(terraloom.training.scores) against the truth, of pixel patches and of a pretrained network's features. With
+`losses.draws = 1` the network is trained to the mean squared error instead: a regression, to compare with.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from terraloom.data.stacks import Stacks
+from terraloom.models.cascade import reduce4
+from terraloom.models.critic import Features
+from terraloom.models.frames import Frames, draw, networks
+from terraloom.training.average import update_average
+from terraloom.training.frame_batches import TASKS, Batch, FrameBatches
+from terraloom.training.scores import directions, energy_score, patches
+
+SHOWN = 4  # rows of a task on the contact sheet
+LEAST = 0.1  # share of free pixels that a row's loss is divided by, at least
+
+
+class FramesTask:
+    """What the loop trains: UNet and ControlNet together, and their running average."""
+
+    def __init__(self, recipe: dict[str, Any], pack: Path, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        both = dict(zip(("unet", "control"), networks(recipe["model"]), strict=True))
+        self.model = nn.ModuleDict(both).to(device)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema}
+        o = recipe["optimizer"]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "model": torch.optim.AdamW(
+                self.model.parameters(), o["lr"], betas=(0.9, 0.99), weight_decay=0.01
+            )
+        }
+        self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.batches = FrameBatches(Stacks.load(pack), recipe["data"])
+        self.shown = FrameBatches(
+            Stacks.load(pack, validation=True),
+            {**recipe["data"], **SHEET, "field_drop": 0.0, "metadata_drop": 0.0, "band_drop": 0.0},
+        )
+
+    def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
+        """One update; returns the loss of its task and "images"."""
+        data, shares = self.recipe["data"], self.recipe["data"]["shares"]
+        task = TASKS[int(rng.choice(len(TASKS), p=np.array(shares) / sum(shares)))]
+        batch = self.batches.draw(rng, task, int(data["batch"])).to(self.device)
+        loss, logs = self._loss(batch, rng)
+        self.optimizers["model"].param_groups[0]["lr"] = self._rate(step)
+        self.optimizers["model"].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        sync(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizers["model"].step()
+        update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
+        return {f"{task} {k}": v for k, v in logs.items()} | {"images": float(len(batch.truth))}
+
+    def _rate(self, step: int) -> float:
+        """Learning rate: up over the first steps, then as the recipe says."""
+        o = self.recipe["optimizer"]
+        return float(o["lr"] * min(1.0, (step + 1) / o["warmup"]))
+
+    def _loss(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        weights = self.recipe["losses"]
+        if weights["draws"] == 1:
+            loss = F.mse_loss(self._drawn(self.model, batch.frames, rng), batch.truth)
+            return loss, {"mse": loss.item()}
+        one, two = self._drawn(
+            self.model, batch.frames.each(lambda rows: torch.cat([rows, rows])), rng
+        ).chunk(2)
+        spread, free = weights["spread"], batch.frames.free.mean((1, 2, 3)).clamp(min=LEAST)
+        pixel = energy_score(patches(one), patches(two), patches(batch.truth), spread)
+        if batch.frames.coarse is None:  # super-resolution has these means right already
+            pixel = pixel + energy_score(
+                patches(reduce4(one)), patches(reduce4(two)), patches(reduce4(batch.truth)), spread
+            )
+        with torch.no_grad():
+            seen = self._features(batch.truth)
+        ours, count = self._features(torch.cat([one, two])), len(one)
+        levels = [
+            energy_score(f[:count], f[count:], t, spread) for f, t in zip(ours, seen, strict=True)
+        ]
+        texture = torch.stack(levels).mean(0)
+        total = ((weights["pixel"] * pixel + weights["texture"] * texture) / free).mean()
+        return total, {
+            "pixel": (pixel / free).mean().item(),
+            "texture": (texture / free).mean().item(),
+        }
+
+    def _drawn(self, model: nn.ModuleDict, frames: Frames, rng: np.random.Generator) -> Tensor:
+        shape = tuple(frames.base.shape)
+        noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            unet: Any = model["unet"]
+            control: Any = model["control"]
+            return draw(unet, control, frames, noise).float()
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        """Directions of features at strides 2 to 16."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            seen = self.features(
+                images.clamp(-1.2, 1.2).contiguous(memory_format=torch.channels_last)
+            )
+        return [directions(f.float()) for f in seen[:4]]
+
+    def contact_sheet(self) -> Image.Image:
+        """Held-out places, a row each: base, newest frame, two draws, truth; the tasks below each other."""
+        rows = []
+        for i, task in enumerate(TASKS):
+            batch = self.shown.draw(np.random.default_rng(i), task, SHOWN).to(self.device)
+            with torch.no_grad():
+                draws = [
+                    self._drawn(self.ema, batch.frames, np.random.default_rng(k)) for k in (0, 1)
+                ]
+            base = batch.frames.base * (1 - batch.frames.free * (task == "inpaint"))
+            columns = [base, batch.frames.pixels[:, :3, 0], *draws, batch.truth]
+            rows += [torch.cat([c[k] for c in columns], 2) for k in range(SHOWN)]
+        sheet = ((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).round().byte()
+        return Image.fromarray(sheet.permute(1, 2, 0).cpu().numpy())
+
+    def export(self, folder: Path, training: dict[str, Any]) -> None:
+        """Write the averaged weights as a pipeline folder, samples.png beside them."""
+        from terraloom.weights import save_frames
+
+        networks: Any = self.ema
+        save_frames(networks["unet"], networks["control"], folder, training=training)
+        self.contact_sheet().save(folder / "samples.png")
+
+    def warm_start(self, folder: Path) -> None:
+        """Begin from a pipeline folder's weights."""
+        from terraloom.weights import load_frames
+
+        for name, net in zip(("unet", "control"), load_frames(folder), strict=True):
+            for model in (self.model, self.ema):
+                model[name].load_state_dict(net.state_dict())
+
+
+# Sources of the contact sheet: what is held out
+SHEET: dict[str, Any] = {
+    "superres": [
+        ["sentinel2_multispectral", 1, 0.6],
+        ["landsat8_multispectral", 1, 0.2],
+        ["naip", 1, 0.2],
+    ],
+    "inpaint": [["sentinel2_multispectral", 1, 0.3], ["naip", 1, 0.3], ["landsat", 1, 0.4]],
+    "forecast": [["naip", 1, 0.4], ["landsat", 1, 0.4], ["landsat_peru_series", 1, 0.2]],
+}
