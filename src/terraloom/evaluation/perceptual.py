@@ -1,0 +1,86 @@
+"""Perceptual distance: LPIPS in its shift-tolerant variant on VGG-16 (Ghildyal and Liu 2022, arXiv 2207.13686).
+
+LPIPS (Zhang et al. 2018) compares unit-length features of a network in five depths. In the shift-tolerant variant the
+network's poolings are blurred, so that an offset of a pixel counts for little. Figures are lower than the usual LPIPS's
+and not comparable with them.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terraloom.errors import TerraloomError
+
+PACKAGE, WEIGHTS = "stlpips_pytorch", "weights/vST0.0/vgg_shift_tolerant.pth"
+DEPTHS = 5
+SMALLEST = 48  # px, side of an image that still has features at the fifth depth
+BATCH = 4
+
+Features = list[Tensor]
+
+
+class Perceptual:
+    """The distance, in float32 on the CPU.
+
+    Raises:
+        TerraloomError: the package that carries the weights is not installed.
+    """
+
+    def __init__(self) -> None:
+        spec = find_spec(PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            raise TerraloomError(
+                "the perceptual distance needs stlpips-pytorch; install it with: pip install 'terraloom[dev]'"
+            )
+        folder = Path(spec.submodule_search_locations[0])
+        self.state: dict[str, Tensor] = torch.load(folder / WEIGHTS, "cpu", weights_only=True)
+        names = [k for k in self.state if k.startswith("net.") and k.endswith(".weight")]
+        by_depth = [[k for k in names if k.startswith(f"net.slice{d + 1}.")] for d in range(DEPTHS)]
+        self.layers = [
+            [(self.state[k], self.state[k.replace(".weight", ".bias")]) for k in depth]
+            for depth in by_depth
+        ]
+
+    @torch.inference_mode()
+    def features(self, image: Tensor) -> Features:
+        """Unit-length features in five depths of images (B, 3, H, W) in [0, 1] of at least `SMALLEST` px."""
+        x = (2 * image - 1 - self.state["scaling_layer.shift"]) / self.state["scaling_layer.scale"]
+        x = x.contiguous(memory_format=torch.channels_last)
+        found = []
+        for depth, layers in enumerate(self.layers):
+            x = _pooled(x) if depth else x
+            for weight, bias in layers:
+                x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
+        return found
+
+    @torch.inference_mode()
+    def between(self, a: Features, b: Features) -> Tensor:
+        """Distance of images by their features, (B,); 0 for equal ones. `a` may be one image against many."""
+        total = torch.zeros(max(len(a[0]), len(b[0])))
+        for depth, (x, y) in enumerate(zip(a, b, strict=True)):
+            weight = self.state[f"lin{depth}.model.1.weight"]
+            total = total + F.conv2d((x - y).square(), weight).mean((1, 2, 3))
+        return total
+
+    def __call__(self, images: Tensor, truth: Tensor) -> Tensor:
+        """Distance of (B, 3, H, W) in [0, 1] from `truth`, (1 or B, 3, H, W), (B,)."""
+        one = self.features(truth) if len(truth) == 1 else None
+        parts = []
+        for i in range(0, len(images), BATCH):
+            there = one or self.features(truth[i : i + BATCH])
+            parts.append(self.between(self.features(images[i : i + BATCH]), there))
+        return torch.cat(parts)
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Largest of 2 x 2 at every pixel, then a binomial blur at every other one."""
+    x = F.max_pool2d(x, 2, 1)
+    binomial = torch.tensor([1.0, 2.0, 1.0])
+    kernel = (binomial[:, None] * binomial / 16).expand(x.shape[1], 1, 3, 3)
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])
