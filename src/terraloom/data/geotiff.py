@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 import rasterio
+from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform as warp
@@ -54,7 +55,9 @@ def read_metadata(path: str | Path) -> Metadata:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as file:
                 tags, crs = file.tags(), file.crs
-                place = None if crs is None else _middle(file, crs)
+                place = (
+                    None if crs is None else middle(file.transform, file.width, file.height, crs)
+                )
     except (RasterioError, OSError) as error:
         raise InvalidInput(f"cannot read {path}: {error}") from error
     found = Metadata.from_tags(tags)
@@ -70,11 +73,10 @@ def read_metadata(path: str | Path) -> Metadata:
     )
 
 
-def _middle(file: rasterio.DatasetReader, crs: CRS) -> tuple[float, float, float]:
+def middle(transform: Affine, width: int, height: int, crs: CRS) -> tuple[float, float, float]:
     """Longitude, latitude and metres per pixel of the middle pixel, measured on the ground from its neighbours."""
-    columns, rows = (file.width / 2, file.width / 2 + 1), (file.height / 2, file.height / 2 + 1)
-    here, right, down = ((columns[0], rows[0]), (columns[1], rows[0]), (columns[0], rows[1]))
-    points = [file.transform * spot for spot in (here, right, down)]
+    x, y = width / 2, height / 2
+    points = [transform * spot for spot in ((x, y), (x + 1, y), (x, y + 1))]
     lons, lats = warp(crs, CRS.from_epsg(DEGREES), *zip(*points, strict=True))
     sides = (_metres(lons[0], lats[0], lons[i], lats[i]) for i in (1, 2))
     lon = (lons[0] + 180) % 360 - 180
