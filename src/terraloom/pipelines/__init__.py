@@ -1,8 +1,9 @@
-"""From words and numbers to images, in diffusers' calling conventions."""
+"""From words and numbers, or from dated images, to images, in diffusers' calling conventions."""
 
 from __future__ import annotations
 
+from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.refine import refine
 from terraloom.pipelines.text_to_image import TextToImage
 
-__all__ = ["TextToImage", "refine"]
+__all__ = ["FramesToImage", "TextToImage", "refine"]
