@@ -46,7 +46,7 @@ def test_rows_begin_anywhere_with_the_same_bytes(width: int, height: int, cut: i
 
 
 def test_equal_windows_leave_no_trace() -> None:
-    x, y = np.meshgrid(np.arange(5000), np.arange(5000))
+    x, y = np.meshgrid(np.arange(700), np.arange(500))
     field = (np.sin(x / 50) + np.cos(y / 30)).astype(np.float32)
 
     def cut(left: int, top: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_equal_windows_leave_no_trace() -> None:
         return field[rows][:, columns][None]
 
     image = np.concatenate(list(strips(Lattice(700, 500), cut)), 1)[0]
-    assert np.abs(image - field[:500, :700]).max() < 1e-5
+    assert np.abs(image - field).max() < 1e-5
 
 
 def test_sizes() -> None:

@@ -9,6 +9,7 @@ import math
 from typing import Any, cast
 
 from diffusers.models.controlnets.controlnet import ControlNetOutput
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401 - diffusers looks for this name here
 from torch import Tensor
 
 from terraloom.errors import InvalidInput

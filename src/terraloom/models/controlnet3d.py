@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetOutput
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401 - diffusers looks for this name here
 from torch import Tensor, nn
 
 from terraloom.errors import InvalidInput
