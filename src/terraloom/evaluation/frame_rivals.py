@@ -1,7 +1,7 @@
 """What a user would take today for super-resolution, in-painting and forecasting, from optional packages.
 
-Images are (3, h, w) float32 in [0, 1]; a hole is (1, h, w), 1 where pixels are missing. What needs a package that is
-not installed raises ModuleNotFoundError with its name.
+Images are (3, h, w) float32 in [0, 1]; a hole is (1, h, w), 1 where pixels are missing. Whatever needs a package that
+is not installed raises ModuleNotFoundError with its name.
 """
 
 from __future__ import annotations

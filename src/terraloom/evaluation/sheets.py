@@ -32,10 +32,12 @@ def level_sheet(rows: list[tuple[Any, ...]], path: Path) -> None:
     _save(tiles, ["input", "bicubic", "ours", "real"], [name for name, *_ in rows], path)
 
 
-def table_sheet(rows: list[tuple[str, list[Pixels]]], heads: list[str], path: Path) -> None:
-    """Rows of (caption, images), each (3, h, w) and shown TILE px wide."""
-    tiles = [[_grown(rgb, TILE) for rgb in images] for _, images in rows]
-    _save(tiles, heads, [name for name, _ in rows], path, TILE)
+def table_sheet(
+    rows: list[tuple[str, list[Pixels]]], heads: list[str], path: Path, side: int = TILE
+) -> None:
+    """Rows of (caption, images), each (3, h, w) and shown `side` px wide."""
+    tiles = [[_grown(rgb, side) for rgb in images] for _, images in rows]
+    _save(tiles, heads, [name for name, _ in rows], path, side)
 
 
 def _grown(rgb: Pixels, side: int = VIEW) -> Pixels:

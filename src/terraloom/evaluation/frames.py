@@ -1,0 +1,113 @@
+"""One evaluation of a model for dated images beside its rivals: metrics.json, card.md and contact sheets."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from terraloom.evaluation import frame_card
+from terraloom.evaluation.frame_answers import OURS, Draw, Rivals, Task, draws
+from terraloom.evaluation.frame_cases import (
+    Case,
+    forecast_cases,
+    inpaint_cases,
+    superres_cases,
+)
+from terraloom.evaluation.frame_rivals import missing_packages
+from terraloom.evaluation.frame_scores import Row, by_change, by_group, judged, summary
+from terraloom.evaluation.frame_sheets import Shown, frame_sheet
+from terraloom.evaluation.held_out import HeldOut
+from terraloom.evaluation.perceptual import Perceptual
+from terraloom.evaluation.report import write
+
+Metrics = dict[str, Any]
+DRAWS = 4
+CASES: dict[Task, Callable[[HeldOut, bool], Iterable[Case]]] = {
+    "superres": superres_cases,
+    "inpaint": inpaint_cases,
+    "forecast": forecast_cases,
+}
+
+
+def evaluate_frames(
+    model: str | Path,
+    data: Path,
+    out: Path,
+    *,
+    beside: Sequence[str | Path] = (),
+    seed: int = 0,
+    quick: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Metrics:
+    """Measure a small model for dated images on held-out places and dates, its rivals in the same run.
+
+    Args:
+        model: name or folder of a model for dated images.
+        data: folder of the imagery sets.
+        out: folder for `metrics.json`, `card.md` and sheets (WebP), made if missing.
+        beside: other such models, say one trained to the mean squared error, measured too; called by their folders.
+        seed: of the noise.
+        quick: fewer questions.
+        progress: called with a line about every task.
+
+    Raises:
+        BadCheckpoint: no model for dated images.
+        InvalidInput: a set is missing.
+        TerraloomError: the extra `dev` is not installed.
+    """
+    from terraloom.pipelines import FramesToImage
+
+    pipe = FramesToImage.from_pretrained(model)
+    models: dict[str, Draw] = {OURS: pipe.draw}
+    models |= {Path(m).name: FramesToImage.from_pretrained(m).draw for m in beside}
+    judge, rivals = Perceptual(), Rivals.load()
+    progress("Reading what is held out ...")
+    held = HeldOut.read(data)
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    metrics: Metrics = {
+        "model": pipe.digest,
+        "seed": seed,
+        "quick": quick,
+        "left_out": missing_packages(),
+    }
+    for task, cases in CASES.items():
+        questions = list(cases(held, quick))
+        progress(f"{task}: {len(questions)} questions ...")
+        metrics[task] = measure(task, questions, models, rivals, judge, out, seed)
+    metrics["seconds"] = round(time.monotonic() - start)
+    write(out / "metrics.json", json.dumps(metrics, indent=1))
+    write(out / "card.md", frame_card.body(metrics))
+    return metrics
+
+
+def measure(
+    task: Task,
+    cases: Iterable[Case],
+    models: dict[str, Draw],
+    rivals: Rivals,
+    judge: Perceptual,
+    out: Path,
+    seed: int = 0,
+) -> Metrics:
+    """All figures of one task, by group of questions and pooled; its sheet goes to `out`."""
+    rows: list[Row] = []
+    sheet: list[Shown] = []
+    for case in cases:
+        answers = rivals(task, case)
+        last = drawn = draws(models[OURS], case.asked[""], DRAWS, seed)
+        for name, draw in models.items():
+            for words, frames in case.asked.items():
+                last = drawn if (name, words) == (OURS, "") else draws(draw, frames, 1, seed)
+                answers[name + words] = last[0]
+        answers[f"{OURS}, mean of {DRAWS} draws"] = drawn.mean(0)
+        rows.append(judged(case, answers, drawn, judge))
+        sheet.append(Shown(case, answers, drawn))
+    frame_sheet(task, sheet, out / f"{task}.webp")
+    pooled = {"all but sea": summary([r for r in rows if not r.group.endswith("sea")])}
+    if task == "forecast":
+        pooled = by_change(rows)
+    return by_group(rows) | pooled
