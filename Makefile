@@ -46,10 +46,10 @@ clean: ## remove .venv, caches and out/
 
 .venv/dev.stamp: .venv/run.stamp
 	@echo "Installing what training and the tests need into .venv ..."
-	@$(PIP) --editable '.[openvino,text,serve,train,dev]'
+	@$(PIP) --editable '.[openvino,text,serve,train,zarr,dev]'
 	@touch $@
 
 .venv/bench.stamp: .venv/dev.stamp
 	@echo "Installing the rivals of the benchmark into .venv ..."
-	@$(PIP) --editable '.[openvino,text,serve,train,dev,bench]'
+	@$(PIP) --editable '.[openvino,text,serve,train,zarr,dev,bench]'
 	@touch $@

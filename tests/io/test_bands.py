@@ -66,11 +66,11 @@ def test_endings_and_what_lies_beside() -> None:
     ("stems", "gsd", "expected"),
     [
         (("B02", "B05", "B08", "B8A", "B11"), None, "blue rededge071 nir nir08 swir16"),
-        (("l8_B2", "l8_B5", "l8_B8", "l8_B11", "l8_BQA"), 30, "blue nir08 pan lwir11 bqa"),
+        (("l8_B2", "l8_B5", "l8_B8", "l8_B11", "l8_BQA"), 30, "blue nir pan lwir11 bqa"),
         (("LC09_X_SR_B4", "LC09_X_SR_B6"), 30, "red swir16"),
         (("LE07_X_B3", "LE07_X_B4", "LE07_X_B5"), 30, "red nir swir16"),
         (("LT05_X_B1", "LT05_X_B7"), 30, "blue swir22"),
-        (("HLS.L30.T17SLU.2021.B05", "HLS.L30.T17SLU.2021.B06"), 30, "nir08 swir16"),
+        (("HLS.L30.T17SLU.2021.B05", "HLS.L30.T17SLU.2021.B06"), 30, "nir swir16"),
         (("HLS.S30.T17SLU.2021.B05", "HLS.S30.T17SLU.2021.B8A"), 30, "rededge071 nir08"),
         (("x_B4", "x_B8"), 10, "red nir"),
         (("x_B4", "x_B8"), 30, "red pan"),

@@ -98,6 +98,19 @@ def test_unknown_pixels_stay_out_of_resampling(tmp_path: Path, how: str) -> None
     assert values[known].min() >= 1 and values[known].max() < 4000
 
 
+def test_a_fourth_band_that_gdal_takes_for_transparency(tmp_path: Path) -> None:
+    pixels = noise(20, 20, 4, "uint8", 255)
+    pixels[3, :9] = 0
+    for names, bands in (((*RGB, "nir"), None), ((), "nir=4")):
+        file = write_tif(tmp_path / f"{len(names)}.tif", pixels, names=names)
+        raster = Raster.open(file, bands=bands)
+        values, known = raster.read((0, 0, 20, 20), ("red", "nir"))
+        assert known.all() and np.array_equal(values, pixels[[0, 3]]) and not raster.masked
+        assert len(raster.sample("red")) == 400
+    hiding = Raster.open(tmp_path / "0.tif")
+    assert hiding.bands == RGB and not hiding.read((0, 0, 20, 9), RGB)[1].any()
+
+
 def grid(gsd: float, left: float, top: float) -> dict[str, Any]:
     return {"crs": "EPSG:32618", "transform": Affine(gsd, 0, left, 0, -gsd, top)}
 
@@ -282,7 +295,7 @@ def test_what_is_no_scene_is_refused_in_one_sentence(tmp_path: Path) -> None:
     write_tif(tmp_path / "c.tif", noise(4, 4).astype("complex64"))
     assert "complex" in refusal(tmp_path / "c.tif")
     write_tif(tmp_path / "l_QA_PIXEL.tif", noise(4, 4, 1))
-    assert "labels alone" in refusal(tmp_path / "l_QA_PIXEL.tif")
+    assert "holds no image, only qa_pixel" in refusal(tmp_path / "l_QA_PIXEL.tif")
 
 
 def test_windows_and_bands_that_are_none(tmp_path: Path) -> None:
@@ -326,7 +339,7 @@ def test_real_sentinel2(tmp_path: Path) -> None:
 
 def test_real_landsat8_and_peru(tmp_path: Path) -> None:
     raster = Raster.open(real("landsat8_multispectral", tmp_path) / "l8ms")
-    assert raster.labels == ("bqa",) and {"red", "nir08", "pan", "lwir12"} <= set(raster.bands)
+    assert raster.labels == ("bqa",) and {"red", "nir", "pan", "lwir12"} <= set(raster.bands)
     assert (raster.width, raster.height) == (627, 603)
     values, known = raster.read((0, 0, 627, 603), ("green", "pan"))
     assert known[1].mean() > 0.99

@@ -16,8 +16,8 @@ SENTINEL2 = {
     "1": "coastal", "2": "blue", "3": "green", "4": "red", "5": "rededge071", "6": "rededge075", "7": "rededge078",
     "8": "nir", "8A": "nir08", "9": "nir09", "10": "cirrus", "11": "swir16", "12": "swir22",
 }  # fmt: skip
-LANDSAT8 = {
-    "1": "coastal", "2": "blue", "3": "green", "4": "red", "5": "nir08", "6": "swir16", "7": "swir22",
+LANDSAT8 = {  # STAC calls B5 nir08; being the only near infrared it is nir here, as on Landsat 4 to 7
+    "1": "coastal", "2": "blue", "3": "green", "4": "red", "5": "nir", "6": "swir16", "7": "swir22",
     "8": "pan", "9": "cirrus", "10": "lwir11", "11": "lwir12",
 }  # fmt: skip
 LANDSAT4 = {
@@ -26,6 +26,7 @@ LANDSAT4 = {
 COMMON = tuple(
     dict.fromkeys([*COLOURS, *SENTINEL2.values(), *LANDSAT8.values(), *LANDSAT4.values(), "yellow"])
 )
+ALPHA = "alpha"
 LABELS = ("qa_pixel", "bqa", "scl")  # whole numbers with a meaning; never averaged, never drawn
 ASIDE = ("tci", "aot", "wvp", "qaradsat", "qaaerosol", "sraerosol", "radsatqa", "qa60")
 
@@ -116,8 +117,10 @@ def named(
             name = common(said) or table.get(code(said) or "")
         if name is None and stem:
             name = ending(stem) or table.get(code(stem) or "")
-        if name is None and colour in COLOURS:
+        if name is None and colour in (*COLOURS, ALPHA):
             name = colour
+        if name == "nir08" and table is LANDSAT8:
+            name = "nir"
         own = said if said and not _PLAIN.fullmatch(said.strip()) else stem
         names.append(name or own or f"band {number}")
     return names

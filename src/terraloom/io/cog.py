@@ -173,5 +173,5 @@ def known_crs(crs: Any) -> CRS:
     """
     try:
         return CRS.from_user_input(crs)
-    except CRSError as error:
+    except (CRSError, ValueError) as error:  # rasterio lets a bad EPSG number through
         raise InvalidInput(f"the CRS {crs!r} is not known; give one such as EPSG:32631") from error

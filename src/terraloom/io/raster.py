@@ -22,7 +22,7 @@ from terraloom.data.geotiff import middle
 from terraloom.errors import InvalidInput
 from terraloom.io.bands import COLOURS, counted
 from terraloom.io.scenefiles import find, listed
-from terraloom.io.source import Known, Pixels, Source, Window, opened
+from terraloom.io.source import Grid, Known, Pixels, Source, Window, opened
 from terraloom.metadata import RANGES, Metadata
 
 
@@ -235,10 +235,15 @@ class Raster:
         gain, offset = self._units.get(band, (1.0, 0.0))
         return source.sample(side) * gain + offset
 
+    def regridded(self, grid: Grid) -> Self:
+        """This scene on another grid."""
+        moved = copy.copy(self)
+        moved.grid, moved._files, moved._units = grid, {}, dict(self._units)
+        return moved
+
     def on(self, other: Raster) -> Self:
         """This scene on another's grid and, where files tell scale and offset, in its units."""
-        moved = copy.copy(self)
-        moved.grid, moved._files, moved._units = other.grid, {}, dict(self._units)
+        moved = self.regridded(other.grid)
         for name in set(self.bands) & set(other.bands):
             (scale, offset), (scale2, offset2) = self.scaling(name), other.scaling(name)
             if (scale, offset) != (scale2, offset2):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from terraloom.data.geotiff import middle
 from terraloom.errors import InvalidInput
-from terraloom.io.bands import LABELS, is_aside, named, overridden
+from terraloom.io.bands import ALPHA, LABELS, is_aside, named, overridden
 from terraloom.io.dates import date_of
-from terraloom.io.source import Source, opened, sources_of
+from terraloom.io.source import Source, opaque_if_band, opened, sources_of
 from terraloom.metadata import Metadata
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img")
@@ -85,8 +85,6 @@ def _told_apart(
         InvalidInput: a name twice in one pixel size, or nothing to draw from.
     """
     entries = [e for e in entries if not is_aside(e.stem or e.source.path.stem)] or entries
-    if not entries:
-        raise InvalidInput("there is no band but transparency; give a file with an image")
     names = named(
         [e.source.name or None for e in entries],
         [e.stem for e in entries],
@@ -97,8 +95,10 @@ def _told_apart(
         names = overridden(names, bands)
     sources: dict[str, Source] = {}
     labels: dict[str, Source] = {}
-    for name, entry in zip(names, entries, strict=True):
-        into, source = (labels if name in LABELS else sources), entry.source
+    named_bands = [(n, e.source) for n, e in zip(names, entries, strict=True) if n != ALPHA]
+    bands_in_use = opaque_if_band([source for _, source in named_bands])
+    for (name, _), source in zip(named_bands, bands_in_use, strict=True):
+        into = labels if name in LABELS else sources
         if name in into:
             mine, other = (abs(s.grid.transform.determinant) for s in (source, into[name]))
             if mine == other:
@@ -110,7 +110,9 @@ def _told_apart(
                 continue
         into[name] = source
     if not sources:
-        raise InvalidInput(f"{entries[0].source.path} holds labels alone, no image")
+        raise InvalidInput(
+            f"{entries[0].source.path} holds no image, only {', '.join(labels) or ALPHA}"
+        )
     return sources, labels
 
 

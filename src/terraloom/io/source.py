@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,8 @@ class Source:
     scale: float
     offset: float
     bits: int | None  # fewer than the dtype's: 12 of 16
+    alpha: bool  # is itself transparency
+    opaque: bool = False  # what the file calls transparency is a band: see `opaque_if_band`
 
     def read(
         self, file: rasterio.DatasetReader, grid: Grid, window: Window
@@ -156,9 +158,14 @@ class Source:
         nearest = {"out_shape": shape, "resampling": Resampling.nearest}
         with _reading(self.path), opened(self.path, OVERVIEW_LEVEL="NONE") as file:
             values = file.read(self.index, **nearest)
-            mask = file.read_masks(self.index, **nearest)
-        known = (mask > 0) & _finite(values)
+            known = self._known(file, values, **nearest)
         return np.asarray(values[known], np.float64)
+
+    def _known(self, file: rasterio.DatasetReader, values: Pixels, **part: Any) -> Known:
+        known = _finite(values)
+        if self.opaque:
+            return known if self.nodata is None else known & (values != self.nodata)
+        return np.asarray(known & (file.read_masks(self.index, **part) > 0), bool)
 
     def _finer(self, grid: Grid) -> bool:
         """Whether this band's pixels are smaller than those of the grid, in its middle."""
@@ -198,8 +205,7 @@ class Source:
             place = np.s_[top - y : bottom - y, left - x : right - x]
             with _reading(self.path):
                 values[place] = file.read(self.index, window=inner)
-                mask = file.read_masks(self.index, window=inner)
-            known[place] = (mask > 0) & _finite(values[place])
+                known[place] = self._known(file, values[place], window=inner)
         return values, known
 
 
@@ -230,7 +236,7 @@ def grid_of(file: rasterio.DatasetReader, path: Path) -> Grid:
 
 
 def sources_of(file: rasterio.DatasetReader, path: Path) -> list[Source]:
-    """The bands of a file, alpha left out.
+    """The bands of a file, transparency too.
 
     Raises:
         InvalidInput: complex numbers, or a file without a usable place.
@@ -238,8 +244,6 @@ def sources_of(file: rasterio.DatasetReader, path: Path) -> list[Source]:
     grid = grid_of(file, path)
     found = []
     for index in file.indexes:
-        if file.colorinterp[index - 1].name == "alpha":
-            continue
         dtype = str(file.dtypes[index - 1])
         if dtype.startswith("complex"):
             raise InvalidInput(f"{path} holds complex numbers ({dtype}); give real ones")
@@ -255,10 +259,20 @@ def sources_of(file: rasterio.DatasetReader, path: Path) -> list[Source]:
                 masked=MaskFlags.per_dataset in file.mask_flag_enums[index - 1],
                 scale=file.scales[index - 1],
                 offset=file.offsets[index - 1],
+                alpha=file.colorinterp[index - 1].name == "alpha",
                 bits=int(bits) if bits and int(bits) < 8 * np.dtype(dtype).itemsize else None,
             )
         )
     return found
+
+
+def opaque_if_band(sources: Sequence[Source]) -> list[Source]:
+    """Bands in use, so that one which its file calls transparency hides nothing.
+
+    GDAL calls the fourth band of 8 bits transparency unless told otherwise, near infrared too.
+    """
+    files = {source.path for source in sources if source.alpha}
+    return [replace(s, opaque=True, masked=False) if s.path in files else s for s in sources]
 
 
 @contextmanager
