@@ -7,7 +7,9 @@ which takes about 2.3 times the room of the result while it works.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,18 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
+from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from terraloom.errors import InvalidInput
 from terraloom.io.staging import staging, writing
 
 BLOCK = 512  # pixels, side of the tiles inside the file
+COLOURS = ("red", "green", "blue")
 CACHE_MB = 64  # GDAL's block cache; bounds memory together with the blocks in flight
 
 Pixels = npt.NDArray[np.uint8]
+Block = npt.NDArray[Any]  # (bands, h, w); a masked array where a file has a mask
 
 
 def block_windows(width: int, height: int, step: int = BLOCK) -> Iterator[Window]:
@@ -38,7 +42,7 @@ def block_windows(width: int, height: int, step: int = BLOCK) -> Iterator[Window
 
 def stream_cog(
     path: str | Path,
-    blocks: Iterable[tuple[Window, Pixels]],
+    blocks: Iterable[tuple[Window, Block]],
     *,
     width: int,
     height: int,
@@ -47,28 +51,36 @@ def stream_cog(
     crs: Any,
     tags: Mapping[str, str],
     overwrite: bool = False,
+    dtype: npt.DTypeLike = np.uint8,
+    nodata: float | None = None,
+    masked: bool = False,
+    scaling: Sequence[tuple[float, float]] | None = None,
 ) -> Path:
     """Write a Cloud-Optimized GeoTIFF from blocks, in memory that does not grow with the image.
 
     Args:
         path: the file to make; its folder must exist.
-        blocks: (rasterio Window, uint8 array (bands, h, w)); windows lie on the 512 px lattice, together
+        blocks: (rasterio Window, array (bands, h, w) of `dtype`); windows lie on the 512 px lattice, together
             cover the image, and none comes twice. Not touched before all other input is checked.
         width: pixels.
         height: pixels.
         bands: names, stored as band descriptions.
-        transform: pixel to `crs`, north up.
-        crs: anything rasterio understands.
+        transform: pixel to `crs`; any affine one, rotated too.
+        crs: anything rasterio understands; None for a picture without a place.
         tags: dataset tags, such as SYNTHETIC=true; TIFFTAG_* ones become TIFF fields. No clock is read:
             equal input gives equal bytes.
         overwrite: replace an existing file.
+        dtype: of the pixels, any real one.
+        nodata: value of unknown pixels.
+        masked: blocks are masked arrays, and a pixel masked in any band is unknown: the file gets a mask of its own.
+        scaling: scale and offset of each band, when its quantity is stored value * scale + offset.
 
     Raises:
         InvalidInput: on a path that cannot be written, an existing file without `overwrite`, or blocks
             that are off the lattice, doubled or missing.
         TerraloomError: when writing fails, for instance because the disk is full.
     """
-    crs = known_crs(crs)
+    crs = None if crs is None else known_crs(crs)
     if width < 1 or height < 1:
         raise InvalidInput(
             f"an image of {width} x {height} pixels is empty; both sides must be at least 1"
@@ -79,10 +91,15 @@ def stream_cog(
         "count": len(bands),
         "transform": transform,
         "crs": crs,
-        "photometric": "rgb" if len(bands) == 3 else "minisblack",
+        "dtype": np.dtype(dtype),
+        "nodata": nodata,
+        **(
+            {"photometric": "rgb"} if tuple(bands[:3]) == COLOURS else {"photometric": "minisblack"}
+        ),
+        **({"alpha": "no"} if len(bands) > 3 else {}),
     }
-    with staging(path, overwrite) as folder, rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
-        _write_raw(folder / "raw.tif", blocks, profile, bands, tags, path)
+    with staging(path, overwrite) as folder, gdal(quiet=crs is None):
+        _write_raw(folder / "raw.tif", blocks, profile, bands, tags, path, masked, scaling)
         with writing(path, folder):
             rasterio.shutil.copy(
                 folder / "raw.tif",
@@ -94,45 +111,64 @@ def stream_cog(
                 overview_resampling="average",
                 bigtiff="IF_SAFER",
             )
-            _check_whole(folder / "done")
+            check_whole(folder / "done")
     return Path(path)
 
 
 def _write_raw(
     raw: Path,
-    blocks: Iterable[tuple[Window, Pixels]],
+    blocks: Iterable[tuple[Window, Block]],
     profile: dict[str, Any],
     bands: Sequence[str],
     tags: Mapping[str, str],
     path: str | Path,
+    masked: bool,
+    scaling: Sequence[tuple[float, float]] | None,
 ) -> None:
     """Stream blocks into a tiled GeoTIFF, every 512 px tile written once and whole."""
     layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "pixel"}
-    layout |= {"compress": "deflate", "zlevel": 1, "predictor": 2, "bigtiff": "IF_SAFER"}
+    predictor = 3 if profile["dtype"].kind == "f" else 2
+    layout |= {"compress": "deflate", "zlevel": 1, "predictor": predictor, "bigtiff": "IF_SAFER"}
     missing = np.ones((-(-profile["height"] // BLOCK), -(-profile["width"] // BLOCK)), bool)
     with writing(path, raw.parent):
-        file = rasterio.open(raw, "w", driver="GTiff", dtype="uint8", **profile, **layout)
+        file = rasterio.open(raw, "w", driver="GTiff", **profile, **layout)
     try:
         file.update_tags(**tags)
         for number, name in enumerate(bands, 1):
             file.set_band_description(number, name)
+        if scaling is not None:
+            file.scales, file.offsets = zip(*scaling, strict=True)
         for window, block in blocks:
             _take(missing, window, block, profile)
             with writing(path, raw.parent):
-                file.write(block, window=window)
+                file.write(np.ma.getdata(block), window=window)
+                if masked:
+                    file.write_mask(~np.ma.getmaskarray(block).any(0), window=window)
     finally:
         with writing(path, raw.parent):
             file.close()
     if missing.any():
         raise InvalidInput(f"{missing.sum()} of {missing.size} blocks of {path} never came")
     with writing(path, raw.parent):
-        _check_whole(raw)
+        check_whole(raw)
 
 
-def _check_whole(path: Path) -> None:
+@contextmanager
+def gdal(quiet: bool) -> Iterator[None]:
+    """GDAL with bounded memory and masks inside their files; `quiet` about an image that has no place."""
+    with (
+        warnings.catch_warnings(),
+        rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_TIFF_INTERNAL_MASK=True),
+    ):
+        if quiet:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def check_whole(path: Path) -> None:
     """Raise when a tile of a GeoTIFF lies beyond its end: GDAL keeps silent on what it fails to write while closing."""
     end = path.stat().st_size
-    with rasterio.open(path) as file:
+    with gdal(quiet=True), rasterio.open(path) as file:
         for (row, column), _ in file.block_windows(1):
             start, size = (
                 file.get_tag_item(f"BLOCK_{what}_{column}_{row}", "TIFF", bidx=1)
@@ -143,7 +179,7 @@ def _check_whole(path: Path) -> None:
 
 
 def _take(
-    missing: npt.NDArray[np.bool_], window: Window, block: Pixels, profile: dict[str, Any]
+    missing: npt.NDArray[np.bool_], window: Window, block: Block, profile: dict[str, Any]
 ) -> None:
     """Strike the tiles of a window off the list, or say why they do not fit."""
     column, row, width, height = window.flatten()
@@ -157,7 +193,7 @@ def _take(
         or min(width, height) < 1
     ):
         raise InvalidInput(f"{window} is off the lattice of {BLOCK} px blocks of the image")
-    if block.shape != (profile["count"], height, width) or block.dtype != np.uint8:
+    if block.shape != (profile["count"], height, width) or block.dtype != profile["dtype"]:
         raise InvalidInput(f"a block of {block.dtype} {block.shape} does not fit {window}")
     tiles = missing[row // BLOCK : -(-bottom // BLOCK), column // BLOCK : -(-right // BLOCK)]
     if not tiles.all():

@@ -12,6 +12,25 @@ from pathlib import Path
 from terraloom.errors import InvalidInput, TerraloomError
 
 
+def refuse(path: Path, overwrite: bool) -> None:
+    """Say no to a target before anything is done for it.
+
+    Raises:
+        InvalidInput: a folder, an existing file without `overwrite`, or no folder to be in.
+    """
+    try:
+        if path.is_dir():
+            raise InvalidInput(f"{path} is a folder; give the name of a file")
+        if path.exists() and not overwrite:
+            raise InvalidInput(f"{path} exists already; allow overwriting or give another name")
+        if not path.parent.is_dir():
+            raise InvalidInput(f"the folder {path.parent} does not exist; create it first")
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write in {path.parent}: {error.strerror}; choose another"
+        ) from error
+
+
 @contextmanager
 def staging(path: str | Path, overwrite: bool) -> Iterator[Path]:
     """A hidden folder beside `path`; what is in its file `done` at the end becomes `path`.
@@ -21,13 +40,8 @@ def staging(path: str | Path, overwrite: bool) -> Iterator[Path]:
         TerraloomError: when the finished file may not take its place.
     """
     path = Path(path)
+    refuse(path, overwrite)
     try:
-        if path.is_dir():
-            raise InvalidInput(f"{path} is a folder; give the name of a file")
-        if path.exists() and not overwrite:
-            raise InvalidInput(f"{path} exists already; allow overwriting or give another name")
-        if not path.parent.is_dir():
-            raise InvalidInput(f"the folder {path.parent} does not exist; create it first")
         hidden = tempfile.TemporaryDirectory(
             prefix=f".{path.name}.{os.getpid()}.", suffix=".part", dir=path.parent
         )
