@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SCALE = 4  # one level of the cascade is two Web Mercator zooms
+REFITS = 2  # `bounded` clips and projects this often before it scales what still clips
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,36 @@ def consistent(y: Tensor, lr: Tensor) -> Tensor:
     Each octave is thus made by one level only, and a chain of levels cannot drift in colour or contrast.
     """
     return y + nearest4(lr - reduce4(y))
+
+
+def bounded(y: Tensor, lr: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
+    """As `consistent`, but within limits.
+
+    Clipping alone would darken bright cells and brighten dark ones, and a chain of levels would drift. So what was
+    clipped is given to the other pixels of the cell, and what still sticks out loses contrast, cell by cell.
+
+    Args:
+        y: (B, C, 4h, 4w).
+        lr: (B, C, h, w) within the limits.
+        low: of what comes out; may be infinite.
+        high: likewise.
+
+    Returns:
+        (B, C, 4h, 4w).
+    """
+    batch, channels, h, w = lr.shape
+    cells = F.pixel_unshuffle(y, SCALE).reshape(batch, channels, SCALE * SCALE, h, w)
+    mean = lr[:, :, None]
+    cells = cells + (mean - cells.mean(2, keepdim=True))
+    for _ in range(REFITS):
+        cells.clamp_(low, high)
+        cells += mean - cells.mean(2, keepdim=True)
+    cells -= mean
+    highest, lowest = cells.amax(2, keepdim=True), cells.amin(2, keepdim=True)
+    room = torch.minimum(
+        (high - mean) / highest.clamp(min=1e-6), (low - mean) / lowest.clamp(max=-1e-6)
+    )
+    return F.pixel_shuffle((cells * room.clamp(0, 1) + mean).flatten(1, 2), SCALE)
 
 
 def gsd_features(gsd: Tensor, count: int = 32, top: float = 3.0) -> Tensor:

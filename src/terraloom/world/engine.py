@@ -15,19 +15,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terraloom.diffusion import windows
 from terraloom.errors import InvalidInput
-from terraloom.models.cascade import SCALE, CascadeConfig, CascadeUNet
+from terraloom.models.cascade import SCALE, CascadeConfig, CascadeUNet, bounded
 from terraloom.weights import Checkpoint, configuration, load_model
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 ENGINES = ("auto", "cuda", "openvino", "torch")
-REFITS = 2  # clip and project this often before what still clips is scaled
 
 
 class Engine(Protocol):
@@ -118,10 +116,7 @@ def start(
 
 
 def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
-    """The displayable image nearest to `y` whose 4 x 4 means are `lr`, to half a level of 255.
-
-    Clipping alone would darken bright cells and brighten dark ones, and a chain of levels would drift. So what was
-    clipped is given to the other pixels of the cell, and what still sticks out loses contrast, cell by cell.
+    """The displayable image nearest to `y` whose 4 x 4 means are `lr`, to half a level of 255; see `bounded`.
 
     Args:
         y: (B, 3, 4h, 4w) float32.
@@ -130,20 +125,8 @@ def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
     Returns:
         uint8 (B, 3, 4h, 4w).
     """
-    batch, _, h, w = lr.shape
-    cells = F.pixel_unshuffle(y, SCALE).reshape(batch, 3, SCALE * SCALE, h, w)
-    mean = lr[:, :, None]
-    cells = cells + (mean - cells.mean(2, keepdim=True))
-    for _ in range(REFITS):
-        cells.clamp_(-1, 1)
-        cells += mean - cells.mean(2, keepdim=True)
-    cells -= mean
-    highest, lowest = cells.amax(2, keepdim=True), cells.amin(2, keepdim=True)
-    room = torch.minimum(
-        (1 - mean) / highest.clamp(min=1e-6), (-1 - mean) / lowest.clamp(max=-1e-6)
-    )
-    pixels = (cells * room.clamp(0, 1) + mean + 1).mul_(127.5).round_().clamp_(0, 255)
-    return F.pixel_shuffle(pixels.to(torch.uint8).flatten(1, 2), SCALE)
+    pixels = (bounded(y, lr) + 1).mul_(127.5).round_().clamp_(0, 255)
+    return pixels.to(torch.uint8)
 
 
 class _Cascade:

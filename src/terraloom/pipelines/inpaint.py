@@ -1,0 +1,134 @@
+"""Inpaint: a hole of a scene drawn anew, from what is around it and from other dates of the place.
+
+Known pixels come back as they are stored, bit by bit. What a mask covers is drawn even where the scene has no data;
+unknown pixels outside the mask stay unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from terraloom.io.masks import Hole
+from terraloom.io.raster import Raster
+from terraloom.models.frames import Frames
+from terraloom.pipelines.backdrop import Backdrop, Window
+from terraloom.pipelines.dates import ordinal
+from terraloom.pipelines.frames_to_image import FramesToImage
+from terraloom.pipelines.scenes import (
+    MOST_FRAMES,
+    Scene,
+    Strip,
+    around,
+    frame,
+    put,
+    read,
+    sequence,
+    stretches,
+    triples,
+    units,
+    vector,
+)
+from terraloom.pipelines.windows import SIDE, Floats
+
+
+class Filled(Scene):
+    """A scene whose hole is filled.
+
+    Args:
+        raster: the scene.
+        hole: what to draw.
+        others: other dates on the scene's grid, of which the nearest two are shown; a date without some of the bands
+            is not shown for those.
+        told: what the hole is made of, for `identity`.
+    """
+
+    task = "inpaint"
+
+    def __init__(
+        self, raster: Raster, hole: Hole, others: Sequence[Raster] = (), told: str = ""
+    ) -> None:
+        self.raster, self.grid, self.bands = raster, raster.grid, raster.bands
+        self.metadata, self._hole, self._told = raster.metadata, hole, told
+        nearest = sorted(others, key=lambda other: (_distance(other, raster), other.identity()))
+        shown = [raster, *nearest[: MOST_FRAMES - 1]]
+        self._shown = sorted(shown, key=lambda s: (ordinal(s.date), s.identity()))
+        self._stretches = stretches(shown, self.bands)
+        self._backdrop = Backdrop(self._known, raster.width, raster.height)
+
+    def inputs(self) -> list[Raster]:
+        """All dates."""
+        return self._shown
+
+    def more(self) -> str:
+        """The mask."""
+        return self._told
+
+    def window(self, pipe: FramesToImage, left: int, top: int, noise: Tensor) -> Floats:
+        """See `Scene`; windows without a hole are not drawn."""
+        place = (left, top, SIDE, SIDE)
+        missing = self._missing(place)
+        if not bool(missing.any()):
+            return _flat(read(self.raster, place, self.bands, self._stretches[id(self.raster)])[0])
+        base = self._backdrop.window(left, top)[:, 0]
+        told = [scene.metadata for scene in self._shown]
+        drawn = torch.zeros_like(base)
+        for numbers in reversed(triples(self.bands)):  # what a triple repeats is drawn again
+            pictures = [self._frame(scene, numbers, place, missing) for scene in self._shown]
+            pixels, present, dated = sequence(pictures, told)
+            frames = Frames(
+                pixels=pixels,
+                present=present,
+                dated=dated,
+                target=vector(self.metadata)[None],
+                base=base[list(numbers)][None],
+                free=missing[None],
+            )
+            put(drawn, numbers, pipe.draw(frames, noise)[0])
+        return np.asarray(drawn.numpy(), np.float32)
+
+    def finish(self, drawn: Floats, top: int) -> Strip:
+        """What was drawn in the hole, the stored numbers elsewhere."""
+        window = (0, top, drawn.shape[2], drawn.shape[1])
+        stored, known = self.raster.stored(window, self.bands)
+        hole = self._hole.read(window)
+        there = known | hole
+        values = units(drawn, self._stretches[id(self.raster)])
+        new = self.raster.encode(values, there)
+        return np.where(hole | ~known, new, stored), there
+
+    def _missing(self, place: Window) -> Tensor:
+        """The hole in a window, (1, h, w) 0 or 1."""
+        (hole,) = around(self.raster, place, lambda inner: (self._hole.read(inner),))
+        return torch.from_numpy(hole.astype(np.float32))[None]
+
+    def _known(self, place: Window) -> tuple[Tensor, Tensor]:
+        values, known = read(self.raster, place, self.bands, self._stretches[id(self.raster)])
+        known = known * (1 - self._missing(place))
+        return values * known, known
+
+    def _frame(
+        self, scene: Raster, numbers: tuple[int, ...], place: Window, missing: Tensor
+    ) -> Tensor | None:
+        """Three bands of a date, None where it lacks one of them."""
+        bands = [self.bands[i] for i in numbers]
+        if not set(bands) <= set(scene.bands):
+            return None
+        own = [b for b in self.bands if b in scene.bands]
+        stretch = self._stretches[id(scene)]
+        values, known = read(scene, place, own, stretch)
+        chosen = [own.index(b) for b in bands]
+        there = known[chosen, 0] * (1 - missing) if scene is self.raster else known[chosen, 0]
+        return frame(values[chosen, 0], there)
+
+
+def _distance(a: Raster, b: Raster) -> float:
+    """Days between two dates; 0 where one is unknown."""
+    return abs(ordinal(a.date) - ordinal(b.date)) if a.date and b.date else 0.0
+
+
+def _flat(values: Tensor) -> Floats:
+    return np.asarray(values[:, 0].numpy(), np.float32)
