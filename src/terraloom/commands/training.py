@@ -9,7 +9,7 @@ import typer
 
 from terraloom.commands.options import DataDir, OutFile
 from terraloom.console import say
-from terraloom.errors import InvalidInput
+from terraloom.errors import BadCheckpoint, InvalidInput
 
 data = typer.Typer(no_args_is_help=True, help="Make the files that training and the planet need.")
 
@@ -60,18 +60,48 @@ def train(
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Name of shipped weights, or a checkpoint folder.")],
-    pack: Annotated[
-        Path, typer.Option(help="Training file made by `terraloom data pack` or `text-pack`.")
-    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and sheets.")],
+    pack: Annotated[
+        Path | None,
+        typer.Option(
+            help="Training file made by `terraloom data pack` or `text-pack`; not for dated images.",
+            show_default=False,
+        ),
+    ] = None,
+    data_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            envvar="TERRALOOM_DATA",
+            help="Folder of the imagery sets, for a model for dated images.",
+            show_default=False,
+        ),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another model for dated images, measured in the same run; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     places: Annotated[int, typer.Option(help="Chains of a cascade to draw, 1 to 40.")] = 40,
     quick: Annotated[bool, typer.Option("--quick", help="Less of it, sooner.")] = False,
 ) -> None:
-    """Measure a cascade or a text-to-image model: figures, a card and contact sheets."""
+    """Measure a model: figures, a card and contact sheets. A model for dated images is measured beside its rivals."""
     from terraloom.weights import find, is_pipeline
 
-    if is_pipeline(model):
+    if pack is None or _dated(model):
+        if data_folder is None:
+            raise InvalidInput(
+                "give --pack for a cascade or a text-to-image model, --data for a model for dated images"
+            )
+        from terraloom.evaluation.frames import evaluate_frames
+
+        evaluate_frames(
+            model, data_folder, out, beside=beside or (), seed=seed, quick=quick, progress=say
+        )
+    elif is_pipeline(model):
         from terraloom.evaluation.text import evaluate_text
 
         say("Drawing and measuring; a while ...")
@@ -83,6 +113,17 @@ def evaluate(
         say(f"Drawing {places} chains and measuring; a few minutes ...")
         measure(model, pack, out, seed=seed, places=places, quick=quick)
     typer.echo(out)
+
+
+def _dated(model: str) -> bool:
+    """Whether this is a complete model for dated images."""
+    from terraloom.weights import find_frames
+
+    try:
+        find_frames(model)
+    except BadCheckpoint:
+        return False
+    return True
 
 
 @data.command("pack")
@@ -100,6 +141,47 @@ def data_text_pack(data_dir: DataDir, output: OutFile) -> None:
     from terraloom.data.text_pack import build_text_pack
 
     build_text_pack(data_dir, output, progress=lambda name, count: say(f"{name}: {count} images"))
+    typer.echo(output)
+
+
+@data.command("frames-pack")
+def data_frames_pack(
+    output: OutFile,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            envvar="TERRALOOM_DATA",
+            help="Folder of the imagery sets.",
+            show_default=False,
+        ),
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Names that your files lack: red=3,green=2,blue=1.", show_default=False),
+    ] = None,
+    stack: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of your own scenes instead: PLACE/2021-06-15.tif ...", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Pack dated, multispectral scenes for training on frames: the imagery sets, or your own."""
+
+    def tell(name: str, count: int) -> None:
+        say(f"{name}: {count} images")
+
+    if stack is not None:
+        from terraloom.io.stack import build_stack
+
+        build_stack(stack, output, bands, tell)
+    elif data_dir is not None:
+        from terraloom.data.stack_pack import build_stacks
+
+        build_stacks(data_dir, output, progress=tell)
+    else:
+        raise InvalidInput("give --data or --stack, a folder of imagery")
     typer.echo(output)
 
 

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from terraloom.errors import InvalidInput
 from terraloom.models.controlnet import MetadataControlNet
-from terraloom.models.temporal import FrameEncoder, TemporalAttention, mix, present, zeroed
+from terraloom.models.temporal import (
+    FrameConv,
+    FrameEncoder,
+    TemporalAttention,
+    mix,
+    present,
+    zeroed,
+)
 
 
 class ControlNet3D(MetadataControlNet):
@@ -36,8 +43,8 @@ class ControlNet3D(MetadataControlNet):
         self.controlnet_cond_embedding: Any = FrameEncoder(
             c["conditioning_channels"], c["conditioning_embedding_out_channels"], channels[0]
         )
-        self.controlnet_down_blocks = nn.ModuleList(zeroed(nn.Conv3d(n, n, 1)) for n in channels)
-        self.controlnet_mid_block: Any = zeroed(nn.Conv3d(channels[-1], channels[-1], 1))
+        self.controlnet_down_blocks = nn.ModuleList(zeroed(FrameConv(n, n, 1)) for n in channels)
+        self.controlnet_mid_block: Any = zeroed(FrameConv(channels[-1], channels[-1], 1))
         if use_temporal_transformer:
             blocks = self._temporal_blocks(channels)
             self.temporal_blocks = nn.ModuleList(blocks)

@@ -20,6 +20,20 @@ def present(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else torch.where(mask[:, None, :, None, None], x, 0)
 
 
+class FrameConv(nn.Conv3d):
+    """A 3D convolution that a CPU computes in float32 under autocast too.
+
+    There the gradient of its weights in bfloat16 holds garbage now and then (torch 2.13 with oneDNN: 1e28 among 1e-2).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, out, T, h, w)."""
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
 class FrameEncoder(nn.Module):
     """Conditioning images to the size of the latents: 3D convolutions, stride in space alone (DiffusionSat, A.2).
 
@@ -28,13 +42,13 @@ class FrameEncoder(nn.Module):
 
     def __init__(self, channels: int, widths: tuple[int, ...], out: int) -> None:
         super().__init__()
-        self.conv_in = nn.Conv3d(channels, widths[0], 3, padding=1)
+        self.conv_in = FrameConv(channels, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList()
         for a, b in pairwise(widths):
-            self.blocks.append(nn.Conv3d(a, a, 3, padding=1))
-            halve = nn.Conv3d(a, b, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+            self.blocks.append(FrameConv(a, a, 3, padding=1))
+            halve = FrameConv(a, b, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
             self.blocks.append(halve)
-        self.conv_out = zeroed(nn.Conv3d(widths[-1], out, 3, padding=1))
+        self.conv_out = zeroed(FrameConv(widths[-1], out, 3, padding=1))
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, channels, T, H, W) -> (B, out, T, h, w)."""

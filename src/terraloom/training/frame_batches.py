@@ -6,6 +6,7 @@ there are some. Forecasting: other dates in, a date out. Everything is drawn fro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
@@ -70,11 +71,20 @@ class _Crop:
 
 
 class FrameBatches:
-    """Draws batches of one task."""
+    """Draws batches of one task.
 
-    def __init__(self, stacks: Stacks, data: dict[str, Any]) -> None:
+    Args:
+        stacks: the images.
+        data: a recipe's data section.
+        tasks: those that will be asked for.
+
+    Raises:
+        InvalidInput: the recipe asks for sets that the pack does not hold.
+    """
+
+    def __init__(self, stacks: Stacks, data: dict[str, Any], tasks: Iterable[Task] = TASKS) -> None:
         self.stacks, self.side = stacks, int(data["side"])
-        self.sources = {task: self._sources(task, data[task]) for task in TASKS}
+        self.sources = {task: self._sources(task, data[task]) for task in tasks}
         self.drop = float(data.get("field_drop", 0.1)), float(data.get("metadata_drop", 0.1))
         self.drop_bands = float(data.get("band_drop", 0.3))
 
@@ -106,7 +116,10 @@ class FrameBatches:
             if len(p) >= dates and min(p[0].pixels.shape[1:]) >= reach
         ]
         if not places:
-            raise InvalidInput(f"no place of {source.set} has {dates} dates and {reach} px a side")
+            raise InvalidInput(
+                f"no place of {source.set} has {dates} dates and {reach} px a side; "
+                "give the task the share 0 in the recipe, or another reduction"
+            )
         place = places[int(rng.integers(len(places)))]
         h, w = place[0].pixels.shape[1:]
         step = SCALE if h % SCALE == 0 else 1

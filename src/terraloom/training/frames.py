@@ -45,25 +45,28 @@ class FramesTask:
             )
         }
         self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.batches = FrameBatches(Stacks.load(pack), recipe["data"])
-        self.shown = FrameBatches(
-            Stacks.load(pack, validation=True),
-            {**recipe["data"], **SHEET, "field_drop": 0.0, "metadata_drop": 0.0, "band_drop": 0.0},
-        )
+        shares = dict(zip(TASKS, recipe["data"]["shares"], strict=True))
+        self.shares = {task: share for task, share in shares.items() if share > 0}
+        self.batches = FrameBatches(Stacks.load(pack), recipe["data"], self.shares)
+        self.held_out = Stacks.load(pack, validation=True)
 
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the loss of its task and "images"."""
-        data, shares = self.recipe["data"], self.recipe["data"]["shares"]
-        task = TASKS[int(rng.choice(len(TASKS), p=np.array(shares) / sum(shares)))]
-        batch = self.batches.draw(rng, task, int(data["batch"])).to(self.device)
+        weights = np.array(list(self.shares.values()))
+        task = list(self.shares)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+        batch = self.batches.draw(rng, task, int(self.recipe["data"]["batch"])).to(self.device)
         loss, logs = self._loss(batch, rng)
         self.optimizers["model"].param_groups[0]["lr"] = self._rate(step)
         self.optimizers["model"].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sync(self.model.parameters())
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizers["model"].step()
-        update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        logs["skipped"] = float(
+            not torch.isfinite(norm)
+        )  # one such gradient would be the end of all weights
+        if not logs["skipped"]:
+            self.optimizers["model"].step()
+            update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
         return {f"{task} {k}": v for k, v in logs.items()} | {"images": float(len(batch.truth))}
 
     def _rate(self, step: int) -> float:
@@ -114,11 +117,17 @@ class FramesTask:
             )
         return [directions(f.float()) for f in seen[:4]]
 
-    def contact_sheet(self) -> Image.Image:
-        """Held-out places, a row each: base, newest frame, two draws, truth; the tasks below each other."""
+    def contact_sheet(self) -> Image.Image | None:
+        """Held-out places, a row each: base, a frame, two draws, truth; task by task. `None` without any."""
+        told = {"field_drop": 0.0, "metadata_drop": 0.0, "band_drop": 0.0}
         rows = []
-        for i, task in enumerate(TASKS):
-            batch = self.shown.draw(np.random.default_rng(i), task, SHOWN).to(self.device)
+        for i, task in enumerate(self.shares):
+            sources = [s for s in self.recipe["data"][task] if s[0] in self.held_out.places]
+            if not sources:
+                continue
+            data = {**self.recipe["data"], **told, task: sources}
+            batches = FrameBatches(self.held_out, data, (task,))
+            batch = batches.draw(np.random.default_rng(i), task, SHOWN).to(self.device)
             with torch.no_grad():
                 draws = [
                     self._drawn(self.ema, batch.frames, np.random.default_rng(k)) for k in (0, 1)
@@ -126,6 +135,8 @@ class FramesTask:
             base = batch.frames.base * (1 - batch.frames.free * (task == "inpaint"))
             columns = [base, batch.frames.pixels[:, :3, 0], *draws, batch.truth]
             rows += [torch.cat([c[k] for c in columns], 2) for k in range(SHOWN)]
+        if not rows:
+            return None
         sheet = ((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).round().byte()
         return Image.fromarray(sheet.permute(1, 2, 0).cpu().numpy())
 
@@ -135,7 +146,8 @@ class FramesTask:
 
         networks: Any = self.ema
         save_frames(networks["unet"], networks["control"], folder, training=training)
-        self.contact_sheet().save(folder / "samples.png")
+        if sheet := self.contact_sheet():
+            sheet.save(folder / "samples.png")
 
     def warm_start(self, folder: Path) -> None:
         """Begin from a pipeline folder's weights."""
@@ -144,15 +156,3 @@ class FramesTask:
         for name, net in zip(("unet", "control"), load_frames(folder), strict=True):
             for model in (self.model, self.ema):
                 model[name].load_state_dict(net.state_dict())
-
-
-# Sources of the contact sheet: what is held out
-SHEET: dict[str, Any] = {
-    "superres": [
-        ["sentinel2_multispectral", 1, 0.6],
-        ["landsat8_multispectral", 1, 0.2],
-        ["naip", 1, 0.2],
-    ],
-    "inpaint": [["sentinel2_multispectral", 1, 0.3], ["naip", 1, 0.3], ["landsat", 1, 0.4]],
-    "forecast": [["naip", 1, 0.4], ["landsat", 1, 0.4], ["landsat_peru_series", 1, 0.2]],
-}
