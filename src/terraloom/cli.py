@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from terraloom.commands import planet, training
+from terraloom.commands import frames, planet, training
 from terraloom.commands.generate import generate
 from terraloom.commands.serve import serve
 from terraloom.commands.weights import weights
@@ -28,6 +28,9 @@ app = typer.Typer(
 VERBS: tuple[Callable[..., None], ...] = (
     planet.demo,
     generate,
+    frames.superres,
+    frames.inpaint,
+    frames.forecast,
     planet.zoom,
     planet.tile,
     serve,

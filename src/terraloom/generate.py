@@ -19,8 +19,9 @@ from rasterio.crs import CRS
 
 from terraloom.errors import InvalidInput, TerraloomError
 from terraloom.io.picture import SUFFIXES, write_picture
-from terraloom.io.provenance import synthetic_tags
+from terraloom.io.provenance import WEIGHTS, synthetic_tags
 from terraloom.io.scene import around, write_scene
+from terraloom.io.staging import targets as targets
 from terraloom.metadata import Metadata
 from terraloom.weights import find_pipeline
 
@@ -33,12 +34,7 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PROMPT = 2000  # characters; text encoders read far less
 MAX_COUNT = 1000
 SEED_END = 2**63
-CREDITS = (
-    "Synthetic image made by Terraloom with the weights named in its tags. Terraloom's own weights (CC BY-SA 4.0) are "
-    "trained on imagery of NASA Earth Observatory (Blue Marble Next Generation), the U.S. Geological Survey (Landsat, "
-    "National Map), USDA NAIP, modified Copernicus Sentinel data, imagery (c) Planet Labs (Planet Open California, "
-    "CC BY-SA 4.0), Orthofoto Kanton Zuerich (Amt fuer Raumentwicklung)."
-)
+CREDITS = f"Synthetic image made by Terraloom with the weights named in its tags. {WEIGHTS}"
 
 
 @dataclass(frozen=True)
@@ -74,13 +70,6 @@ class Order:
             raise InvalidInput(f"{self.count} images are not possible; ask for 1 to {MAX_COUNT}")
         if not 0 <= self.seed <= SEED_END - self.count:
             raise InvalidInput(f"seed {self.seed} is outside 0 to 2**63 - 1")
-
-
-def targets(path: Path, count: int) -> list[Path]:
-    """The file of one image, or of several: river.png, or river-0.png, river-1.png ..."""
-    if count == 1:
-        return [path]
-    return [path.with_stem(f"{path.stem}-{i}") for i in range(count)]
 
 
 def place(order: Order, crs: Any = None) -> tuple[Affine, CRS]:

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+# what the small models were trained on
+WEIGHTS = (
+    "Terraloom's own weights (CC BY-SA 4.0) are "
+    "trained on imagery of NASA Earth Observatory (Blue Marble Next Generation), the U.S. Geological Survey (Landsat, "
+    "National Map), USDA NAIP, modified Copernicus Sentinel data, imagery (c) Planet Labs (Planet Open California, "
+    "CC BY-SA 4.0), Orthofoto Kanton Zuerich (Amt fuer Raumentwicklung)."
+)
+
 
 def synthetic_tags(credits: str) -> dict[str, str]:
     """Tags of any synthetic image, with the credits of what drew it."""

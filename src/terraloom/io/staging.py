@@ -12,6 +12,13 @@ from pathlib import Path
 from terraloom.errors import InvalidInput, TerraloomError
 
 
+def targets(path: Path, count: int) -> list[Path]:
+    """The file of one image, or of several: river.png, or river-0.png, river-1.png ..."""
+    if count == 1:
+        return [path]
+    return [path.with_stem(f"{path.stem}-{i}") for i in range(count)]
+
+
 def refuse(path: Path, overwrite: bool) -> None:
     """Say no to a target before anything is done for it.
 

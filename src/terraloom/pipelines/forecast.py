@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster, same_grid
+from terraloom.io.source import Pixels
 from terraloom.metadata import Metadata
 from terraloom.models.frames import Frames, composed
 from terraloom.pipelines.backdrop import CONTEXT
@@ -29,6 +32,7 @@ from terraloom.pipelines.scenes import (
     units,
     vector,
 )
+from terraloom.pipelines.task import Source, Task, check, check_files, opened
 from terraloom.pipelines.windows import SIDE, Floats
 
 
@@ -61,7 +65,7 @@ class Dated(Scene):
         if not self.bands:
             raise InvalidInput("the dates have no band in common; name them, e.g. --bands red=3")
         self._stretches = stretches(rasters, self.bands)
-        self.metadata = replace(self.raster.metadata, date=date)
+        self.metadata = replace(self.raster.metadata, cloud_cover=None, date=date)
 
     def inputs(self) -> list[Raster]:
         """The dates that are shown."""
@@ -119,3 +123,94 @@ def in_order(rasters: Sequence[Raster], align: bool) -> list[Raster]:
                 f"{a.paths[0]} and {b.paths[0]} are both of {b.date}; give one image of each date"
             )
     return same_grid(ordered, align)
+
+
+class Forecast(Task):
+    """Dates of a place: `Forecast.from_pretrained()(["a.tif", "b.tif"], "2022-05-01", seed=0)`."""
+
+    def scenes(
+        self,
+        sources: Sequence[Source],
+        dates: Sequence[str],
+        *,
+        bands: str | None = None,
+        align: bool = False,
+    ) -> list[Dated]:
+        """What is to be drawn, a scene for each date.
+
+        Args:
+            sources: the dates that are known, in any order; each a `Raster`, a file ("A.tif@2021-06-15" where it does
+                not tell its date), a folder of single-band files, or the files of one scene.
+            dates: to be drawn.
+            bands: names that the files lack, the same for all.
+            align: warp what lies on another grid to the first date's.
+
+        Raises:
+            InvalidInput: no such scene, a date that is missing, twice there or no date, no band in common, or grids
+                that differ without `align`.
+        """
+        if not sources or not dates:
+            raise InvalidInput("give at least one dated image and one date to draw")
+        wanted = [ordinal(str(Metadata(date=date).date)) for date in dates]
+        if len(set(wanted)) < len(wanted):
+            raise InvalidInput(f"a date is asked for twice: {', '.join(dates)}")
+        rasters = in_order([opened(source, bands) for source in sources], align)
+        return [Dated(rasters, date) for date in dates]
+
+    def __call__(
+        self,
+        sources: Sequence[Source],
+        date: str,
+        *,
+        bands: str | None = None,
+        align: bool = False,
+        seed: int = 0,
+    ) -> Pixels:
+        """The place on a date, in memory: (bands, h, w) in the dtype of the nearest date.
+
+        Args:
+            sources: see `scenes`; likewise bands and align.
+            date: "2022", "2022-05" or "2022-05-01".
+            seed: of the noise.
+
+        Raises:
+            InvalidInput: see `scenes`.
+        """
+        check(seed, 1)
+        (scene,) = self.scenes(sources, [date], bands=bands, align=align)
+        return scene.whole(self.pipe, seed)
+
+    def run(
+        self,
+        sources: Sequence[Source],
+        dates: Sequence[str],
+        out: Path,
+        *,
+        bands: str | None = None,
+        align: bool = False,
+        **options: Any,
+    ) -> list[Path]:
+        """As a call for every date, but to files; those of several dates are named FILE-DATE.tif.
+
+        Args:
+            sources: see `scenes`; likewise dates, bands and align.
+            out: the file, or what several are called after.
+            options: those of `Task.write`.
+
+        Raises:
+            InvalidInput: see `scenes` and `Task.write`.
+        """
+        scenes = self.scenes(sources, dates, bands=bands, align=align)
+        paths = dated_files(out, dates)
+        check_files(paths, options.get("num", 1), options.get("overwrite", False))
+        files = []
+        for scene, path in zip(scenes, paths, strict=True):
+            files += self.write(scene, path, **options)
+        return files
+
+
+def dated_files(path: Path, dates: Sequence[str]) -> list[Path]:
+    """The file of one date, or of several: next-2022-05.tif, next-2022-06.tif ..."""
+    if len(dates) == 1:
+        return [path]
+    return [path.with_stem(f"{path.stem}-{date}") for date in dates]

@@ -6,14 +6,19 @@ unknown pixels outside the mask stay unknown.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from terraloom.io.masks import Hole
-from terraloom.io.raster import Raster
+from terraloom.io.masks import Hole, hole
+from terraloom.io.raster import Raster, same_grid
+from terraloom.io.source import Pixels
 from terraloom.models.frames import Frames
 from terraloom.pipelines.backdrop import Backdrop, Window
 from terraloom.pipelines.dates import ordinal
@@ -32,6 +37,7 @@ from terraloom.pipelines.scenes import (
     units,
     vector,
 )
+from terraloom.pipelines.task import Source, Task, check, opened
 from terraloom.pipelines.windows import SIDE, Floats
 
 
@@ -52,7 +58,8 @@ class Filled(Scene):
         self, raster: Raster, hole: Hole, others: Sequence[Raster] = (), told: str = ""
     ) -> None:
         self.raster, self.grid, self.bands = raster, raster.grid, raster.bands
-        self.metadata, self._hole, self._told = raster.metadata, hole, told
+        self.metadata = replace(raster.metadata, cloud_cover=None)
+        self._hole, self._told = hole, told
         nearest = sorted(others, key=lambda other: (_distance(other, raster), other.identity()))
         shown = [raster, *nearest[: MOST_FRAMES - 1]]
         self._shown = sorted(shown, key=lambda s: (ordinal(s.date), s.identity()))
@@ -132,3 +139,76 @@ def _distance(a: Raster, b: Raster) -> float:
 
 def _flat(values: Tensor) -> Floats:
     return np.asarray(values[:, 0].numpy(), np.float32)
+
+
+class Inpaint(Task):
+    """In-painting of scenes: `Inpaint.from_pretrained()("scene.tif", "clouds.tif", seed=0)`."""
+
+    def scene(
+        self,
+        source: Source,
+        mask: str | Path | None,
+        others: Sequence[Source] = (),
+        *,
+        bands: str | None = None,
+        align: bool = False,
+    ) -> Filled:
+        """What is to be drawn.
+
+        Args:
+            source: a `Raster`, a file, a folder of single-band files, or the files of one scene.
+            mask: a raster or GeoJSON file, "qa" or "auto", see `terraloom.io.masks.hole`; None is the scene's nodata.
+            others: other dates of the place.
+            bands: names that the files lack, the same for all.
+            align: warp what lies on another grid.
+
+        Raises:
+            InvalidInput: no such scene or mask, nothing to fill, or another grid without `align`.
+        """
+        rasters = same_grid([opened(one, bands) for one in (source, *others)], align)
+        told = str(mask)
+        if mask is not None and Path(mask).is_file():
+            told = hashlib.sha256(Path(mask).read_bytes()).hexdigest()
+        return Filled(rasters[0], hole(rasters[0], mask, align), rasters[1:], told)
+
+    def __call__(
+        self,
+        source: Source,
+        mask: str | Path | None,
+        others: Sequence[Source] = (),
+        *,
+        bands: str | None = None,
+        align: bool = False,
+        seed: int = 0,
+    ) -> Pixels:
+        """The scene without its hole, in memory: (bands, h, w) in its dtype.
+
+        Args:
+            source: see `scene`; likewise mask, others, bands and align.
+            seed: of the noise.
+
+        Raises:
+            InvalidInput: see `scene`.
+        """
+        check(seed, 1)
+        scene = self.scene(source, mask, others, bands=bands, align=align)
+        return scene.whole(self.pipe, seed)
+
+    def run(
+        self,
+        source: Source,
+        mask: str | Path | None,
+        out: Path,
+        others: Sequence[Source] = (),
+        *,
+        bands: str | None = None,
+        align: bool = False,
+        **options: Any,
+    ) -> list[Path]:
+        """As a call, but to files; `options` are those of `Task.write`.
+
+        Raises:
+            InvalidInput: see `scene` and `Task.write`.
+        """
+        scene = self.scene(source, mask, others, bands=bands, align=align)
+        return self.write(scene, out, **options)

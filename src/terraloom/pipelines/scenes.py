@@ -70,7 +70,7 @@ class Scene(ABC):
         """Changes with everything that decides pixels: a hash."""
         told = (
             self.task,
-            pipe.digest or pipe.name,
+            pipe.digest or fingerprint(pipe),
             seed,
             self.grid,
             self.bands,
@@ -109,6 +109,15 @@ class Scene(ABC):
     def whole(self, pipe: FramesToImage, seed: int) -> Pixels:
         """The image in one piece, (bands, height, width) as stored."""
         return np.concatenate([pixels for pixels, _ in self.strips(pipe, seed)], 1)
+
+
+def fingerprint(pipe: FramesToImage) -> str:
+    """Of a model's weights, for one that was not loaded from a folder."""
+    digest = hashlib.sha256()
+    for net in (pipe.unet, pipe.controlnet):
+        for name, value in net.state_dict().items():
+            digest.update(name.encode() + value.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def read(
