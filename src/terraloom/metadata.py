@@ -151,7 +151,7 @@ class Metadata:
         """
         found: dict[str, Any] = {}
         if self.date is not None:
-            first, last = _interval(str(self.date))
+            first, last = interval(str(self.date))
             if self.day is not None:
                 found["datetime"] = f"{first}T00:00:00Z"
             else:
@@ -249,7 +249,7 @@ def _date(value: str | dt.date) -> str:
     return text
 
 
-def _interval(date: str) -> tuple[str, str]:
+def interval(date: str) -> tuple[str, str]:
     """First and last day of a year, a month or a day."""
     parts = date.split("-")
     first, last = [*parts, "01", "01"][:3], [*parts, "12", "31"][:3]
