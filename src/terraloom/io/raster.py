@@ -29,14 +29,7 @@ from terraloom.metadata import RANGES, Metadata
 class Raster:
     """A scene on one grid; make one with `open`. Closes its files as a context manager or by `close`.
 
-    Attributes:
-        bands: STAC's common names where they are known, else the file's own or "band 7"; finest files' order.
-        grid: CRS, transform, width and height of all that is read.
-        dtype: that holds all bands as they are stored.
-        nodata: stored value of unknown pixels, None where files have none.
-        metadata: lon, lat and gsd of the middle; date and cloud cover where the file or its name tells.
-        labels: names of bands of whole numbers with a meaning that lie beside: "qa_pixel", "bqa", "scl".
-        paths: the files.
+    `grid` is where all that is read lies: CRS, transform, width and height.
     """
 
     def __init__(
@@ -71,12 +64,12 @@ class Raster:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Names of the bands."""
+        """STAC's common names where they are known, else the file's own or "band 7"; in the order of the files."""
         return tuple(self._sources)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the bands of labels."""
+        """Names of bands of whole numbers with a meaning that lie beside: "qa_pixel", "bqa", "scl"."""
         return tuple(self._labels)
 
     @property
@@ -112,7 +105,7 @@ class Raster:
 
     @property
     def nodata(self) -> float | None:
-        """Stored value of unknown pixels."""
+        """Stored value of unknown pixels, None where files have none."""
         every = (source.nodata for source in self._sources.values())
         return next((value for value in every if value is not None), None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.util import find_spec
@@ -159,6 +160,11 @@ def _write_zarr(
                 _variable(group, band, scenes)
             if scenes[0].masked:
                 _masks(group, scenes)
+            with (
+                warnings.catch_warnings()
+            ):  # no part of the format's third version yet, but xarray asks for it
+                warnings.simplefilter("ignore", UserWarning)
+                zarr.consolidate_metadata(folder / "new")
             if path.exists():
                 os.replace(path, folder / "old")
             os.replace(folder / "new", path)
