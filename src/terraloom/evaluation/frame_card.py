@@ -55,7 +55,7 @@ def _task(task: str, groups: Metrics) -> str:
     holes = task == "inpaint"
     rows = [
         (f"{name} ({g['questions']}, spread {g['spread']})" if i == 0 else "", way, f["psnr"], f["ssim"],
-         f["distance"], f["octaves"], *((f["edge"], f["inside"]) if holes else ()), f.get("better"))
+         f["distance"], f["octaves"], *((f.get("edge"), f.get("inside")) if holes else ()), f.get("better"))
         for name, g in groups.items()
         for i, (way, f) in enumerate(g["ways"].items())
     ]  # fmt: skip

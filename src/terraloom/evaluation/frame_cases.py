@@ -28,13 +28,13 @@ from terraloom.evaluation.held_out import (
 )
 from terraloom.metadata import Metadata
 from terraloom.models.cascade import SCALE, bicubic4, reduce4
-from terraloom.models.frames import BANDS, CHANNELS, COLOURS, Frames, composed
+from terraloom.models.frames import BANDS, Frames, composed
+from terraloom.pipelines.scenes import MOST_FRAMES, frame, sequence, vector
 from terraloom.training.frame_batches import years
 from terraloom.training.holes import blobs
 
 SIDE, SMALL_SIDE = 256, 192  # px; the held-out third of the Landsat scene is 201 px high
 HOLES = (0.05, 0.25)  # share of a window
-MOST_FRAMES = 3  # other dates, the nearest in time, as many as in training
 LAND = 0.05  # share of a window above which it is not called sea
 
 
@@ -47,13 +47,10 @@ class Case:
     truth: Tensor
     given: Tensor  # the small image; the image without its hole; the nearest date
     asked: dict[str, Frames]  # words added to a model's name -> what it is told, one row
-    others: list[Tensor] = field(
-        default_factory=list
-    )  # other dates that are told, the nearest first
+    others: list[Tensor] = field(default_factory=list)  # other dates told, the nearest first
     hole: Tensor | None = None  # (1, h, w), 1 where pixels are missing
-    between: tuple[Tensor, Tensor, float] | None = (
-        None  # dates before and after, share of the time passed
-    )
+    # dates before and after, share of the time between them that has passed
+    between: tuple[Tensor, Tensor, float] | None = None
 
 
 def shown(x: Tensor) -> Tensor:
@@ -61,35 +58,20 @@ def shown(x: Tensor) -> Tensor:
     return ((x + 1) / 2).clamp(0, 1)
 
 
-def told(image: Dated, gsd: float) -> Tensor:
-    """Metadata of an image at that gsd, (7,)."""
-    return torch.from_numpy(Metadata(image.lon, image.lat, gsd, None, image.date).vector())
+def told(image: Dated, gsd: float) -> Metadata:
+    """Metadata of an image at that gsd."""
+    return Metadata(image.lon, image.lat, gsd, None, image.date)
 
 
-def one_row(
-    dated: Sequence[tuple[Tensor, Tensor]],
-    target: Tensor,
-    base: Tensor,
-    free: Tensor,
-    coarse: Tensor | None = None,
+def drawn_from(
+    dates: Sequence[tuple[Dated, Tensor, Tensor]], image: Dated, base: Tensor, free: Tensor
 ) -> Frames:
-    """Frames of one row from (channels, metadata) pairs in the order of their dates."""
-    return Frames(
-        torch.stack([pixels for pixels, _ in dated], 1)[None],
-        torch.ones(1, len(dated), dtype=torch.bool),
-        torch.stack([vector for _, vector in dated], 1)[None],
-        target[None],
-        base[None],
-        free[None],
-        None if coarse is None else coarse[None],
-    )
-
-
-def channels(colours: Tensor, known: Tensor) -> Tensor:
-    """A frame that shows three bands, 0 where they are not known: (CHANNELS, h, w)."""
-    frame = torch.zeros(CHANNELS, *colours.shape[1:])
-    frame[:COLOURS], frame[-1:] = colours * known, known
-    return frame
+    """What is told of an image from (date, colours, 1 where they are known) of others, in any order."""
+    ordered = sorted(dates, key=lambda d: years(d[0]))
+    pictures = [frame(colours, known.expand_as(colours)) for _, colours, known in ordered]
+    pixels, present, dated = sequence(pictures, [told(d, d.gsd) for d, *_ in ordered])
+    target = vector(told(image, image.gsd))[None]
+    return Frames(pixels, present, dated, target, base[None], free[None])
 
 
 def superres_cases(held: HeldOut, quick: bool) -> Iterator[Case]:
@@ -115,18 +97,20 @@ def _superres(group: str, name: str, image: Dated, window: Window) -> Case:
     truth = values[[image.bands.index(c) for c in stack_pack.RGB]]
     coarse = reduce4(truth[None])
     base = bicubic4(coarse)[0]
-    frame = channels(base, torch.ones(1, *base.shape[1:]))
+    pixels = frame(base, torch.ones_like(base))
     for i, band in enumerate(image.bands):
         if band not in stack_pack.RGB:
-            frame[BANDS.index(band)] = coarser(
+            pixels[BANDS.index(band)] = coarser(
                 values[i], max(1, round(SCALE * image.coarseness[i]))
             )
-    asked = one_row(
-        [(frame, told(image, SCALE * image.gsd))],
-        told(image, image.gsd),
-        base,
-        torch.ones(1, *base.shape[1:]),
-        coarse[0],
+    asked = Frames(
+        pixels[None, :, None],
+        torch.ones(1, 1, dtype=torch.bool),
+        vector(told(image, SCALE * image.gsd))[None, :, None],
+        vector(told(image, image.gsd))[None],
+        base[None],
+        torch.ones(1, 1, *base.shape[1:]),
+        coarse,
     )
     return Case(group, name, shown(truth), shown(coarse[0]), {"": asked})
 
@@ -168,18 +152,14 @@ def _inpaint(
     side = truth.shape[-1]
     hole = torch.from_numpy(blobs(rng, side, float(rng.uniform(*HOLES))))[None]
     base = composed([(truth[None], 1 - hole[None])])[0]
-    own = channels(truth, 1 - hole), told(image, image.gsd)
-    asked = {"": one_row([own], own[1], base, hole)}
+    own = image, truth, 1 - hole
+    asked = {"": drawn_from([own], image, base, hole)}
     others = []
     if other is not None:
         there = colours(other, window)
         others.append(shown(there))
-        two = [
-            (image, own),
-            (other, (channels(there, torch.ones_like(hole)), told(other, other.gsd))),
-        ]
-        dated = [frame for _, frame in sorted(two, key=lambda pair: years(pair[0]))]
-        asked[", with another date"] = one_row(dated, own[1], base, hole)
+        both = [own, (other, there, torch.ones_like(hole))]
+        asked[", with another date"] = drawn_from(both, image, base, hole)
     seen = shown(truth)
     return Case(group, name, seen, seen * (1 - hole), asked, others, hole)
 
@@ -204,14 +184,11 @@ def forecast_cases(held: HeldOut, quick: bool) -> Iterator[Case]:
 def _forecast(group: str, name: str, place: list[Dated], target: int, window: Window) -> Case:
     image, others = place[target], nearest(place, target)[:MOST_FRAMES]
     truth = colours(image, window)
+    there = [colours(other, window) for other in others]
     whole = torch.ones(1, *truth.shape[1:])
-    frames = [
-        (channels(colours(other, window), whole), told(other, other.gsd))
-        for other in sorted(others, key=years)
-    ]
-    base = colours(others[0], window)
-    asked = one_row(frames, told(image, image.gsd), base, whole)
-    seen = [shown(colours(other, window)) for other in others]
+    dates = [(other, c, whole) for other, c in zip(others, there, strict=True)]
+    asked = drawn_from(dates, image, there[0], whole)
+    seen = [shown(c) for c in there]
     between = None
     if 0 < target < len(place) - 1:
         before, after = place[target - 1], place[target + 1]

@@ -29,14 +29,18 @@ def ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     def smooth(x: Tensor) -> Tensor:
         return _blurred(x, SSIM_SIGMA, SSIM_REACH)
 
-    x, y = image.double(), truth.double()  # small variances are differences of large squares
+    middle = (
+        truth.mean()
+    )  # small variances are differences of squares, which should not be large in float32
+    x, y = image - middle, truth - middle
     mx, my = smooth(x), smooth(y)
     vx, vy, cov = smooth(x * x) - mx * mx, smooth(y * y) - my * my, smooth(x * y) - mx * my
+    mx, my = mx + middle, my + middle
     light = (2 * mx * my + SSIM_C1) / (mx * mx + my * my + SSIM_C1)
     index = (light * (2 * cov + SSIM_C2) / (vx + vy + SSIM_C2)).mean(1, keepdim=True)
     if mask is None:
         index = index[..., SSIM_REACH:-SSIM_REACH, SSIM_REACH:-SSIM_REACH]
-    return _mean(index, mask).float()
+    return _mean(index, mask)
 
 
 def octaves(image: Tensor, mask: Tensor | None = None) -> Tensor:
