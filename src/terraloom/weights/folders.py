@@ -37,10 +37,15 @@ WORDS = {TEXT: "text-to-image model", FRAMES: "model for dated images"}
 
 
 def loader(name: str) -> str:
-    """A module that lets `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, ...)` find our class."""
+    """A module that lets `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, ...)` find our class.
+
+    diffusers runs the modules of all folders in one namespace, and wants one pipeline in it.
+    """
+    (other,) = {TEXT, FRAMES} - {name}
     return (
         '"""For diffusers, which looks for the class of a pipeline here."""\n\n'
         f'from terraloom.pipelines import {name}\n\n__all__ = ["{name}"]\n'
+        f'globals().pop("{other}", None)  # diffusers keeps one namespace for the modules of all folders\n'
     )
 
 
