@@ -180,19 +180,17 @@ def test_measure_ranks_ways_and_writes_a_sheet(held: HeldOut, tmp_path: Path) ->
         return 2 * known[id(frames)].truth[None] - 1 + 0.02 * noise
 
     plain = Rivals(None, {}, lambda a, b, share: mean_of([a, b]))
-    models = {OURS: nearly, "other": lambda frames, noise: frames.base}
-    metrics = measure("forecast", cases, models, plain, Plain(), tmp_path)  # type: ignore[arg-type]
+    metrics = measure("forecast", cases, nearly, plain, Plain(), tmp_path)  # type: ignore[arg-type]
     between = metrics["Landsat, congo, between"]["ways"]
     assert list(between) == [
-        "nearest date", "mean of dates", "RIFE", OURS, "other", "ours, mean of 4 draws",
+        "nearest date", "mean of dates", "RIFE", OURS, "ours, mean of 4 draws",
     ]  # fmt: skip
-    assert between["other"]["distance"] == between["nearest date"]["distance"]
     assert between["nearest date"]["better"] == metrics["Landsat, congo, between"]["questions"]
     assert between["ours, mean of 4 draws"]["psnr"] > between[OURS]["psnr"] > 35
     halves = metrics["most changed half"], metrics["least changed half"]
     assert sum(h["questions"] for h in halves) == len(cases)
     with Image.open(tmp_path / "forecast.webp") as sheet:
-        assert sheet.width == 256 * 9 and sheet.height > 256
+        assert sheet.width == 256 * 8 and sheet.height > 256
     text = frame_card.body(
         {
             "model": "m",
@@ -249,3 +247,26 @@ def test_windows_fit_and_are_in_the_middle() -> None:
     assert not list(held_out.windows(image, 256))
     assert held_out.evenly(list(range(10)), 4) == [0, 2, 5, 7]
     assert held_out.evenly([1, 2], 4) == [1, 2]
+
+
+def test_ways_and_pools_of_superres_and_inpainting(held: HeldOut, tmp_path: Path) -> None:
+    def base(frames: Frames, noise: Tensor) -> Tensor:
+        return frames.base + frames.free * 0.1 * noise
+
+    plain = Rivals(None, {}, None, regression=lambda frames, noise: frames.base)
+    some = list(frame_cases.superres_cases(held, True))[:2]
+    found = measure("superres", some, base, plain, Plain(), tmp_path)  # type: ignore[arg-type]
+    ways = found["all but sea"]["ways"]
+    assert list(ways) == ["bicubic", "regression", OURS, "ours, mean of 4 draws"]
+    assert ways["regression"]["psnr"] == pytest.approx(ways["bicubic"]["psnr"], abs=0.3)  # the rim
+    assert ways["ours, mean of 4 draws"]["psnr"] > ways[OURS]["psnr"]
+    some = [
+        c for c in frame_cases.inpaint_cases(held, True) if c.group.startswith(("Sent", "NAIP"))
+    ]
+    found = measure("inpaint", some[::2], base, plain, Plain(), tmp_path)  # type: ignore[arg-type]
+    assert list(found["all"]["ways"]) == [OURS]
+    assert list(found["all with another date"]["ways"]) == [
+        "other date", "other date, matched", OURS, "ours, with another date",
+        "ours, with another date, mean of 4 draws",
+    ]  # fmt: skip
+    assert found["all"]["ways"][OURS]["edge"] > 0

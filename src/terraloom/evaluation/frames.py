@@ -37,7 +37,7 @@ def evaluate_frames(
     data: Path,
     out: Path,
     *,
-    beside: Sequence[str | Path] = (),
+    regression: str | Path | None = None,
     seed: int = 0,
     quick: bool = False,
     progress: Callable[[str], None] = lambda text: None,
@@ -48,7 +48,7 @@ def evaluate_frames(
         model: name or folder of a model for dated images.
         data: folder of the imagery sets.
         out: folder for `metrics.json`, `card.md` and sheets (WebP), made if missing.
-        beside: other such models, say one trained to the mean squared error, measured too; called by their folders.
+        regression: such a model trained to the mean squared error: a rival in super-resolution.
         seed: of the noise.
         quick: fewer questions.
         progress: called with a line about every task.
@@ -61,9 +61,8 @@ def evaluate_frames(
     from terraloom.pipelines import FramesToImage
 
     pipe = FramesToImage.from_pretrained(model)
-    models: dict[str, Draw] = {OURS: pipe.draw}
-    models |= {Path(m).name: FramesToImage.from_pretrained(m).draw for m in beside}
-    judge, rivals = Perceptual(), Rivals.load()
+    mean = None if regression is None else FramesToImage.from_pretrained(regression)
+    judge, rivals = Perceptual(), Rivals.load(None if mean is None else mean.draw)
     progress("Reading what is held out ...")
     held = HeldOut.read(data)
     out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +76,7 @@ def evaluate_frames(
     for task, cases in CASES.items():
         questions = list(cases(held, quick))
         progress(f"{task}: {len(questions)} questions ...")
-        metrics[task] = measure(task, questions, models, rivals, judge, out, seed)
+        metrics[task] = measure(task, questions, pipe.draw, rivals, judge, out, seed)
     metrics["seconds"] = round(time.monotonic() - start)
     write(out / "metrics.json", json.dumps(metrics, indent=1))
     write(out / "card.md", frame_card.body(metrics))
@@ -87,27 +86,36 @@ def evaluate_frames(
 def measure(
     task: Task,
     cases: Iterable[Case],
-    models: dict[str, Draw],
+    draw: Draw,
     rivals: Rivals,
     judge: Perceptual,
     out: Path,
     seed: int = 0,
 ) -> Metrics:
-    """All figures of one task, by group of questions and pooled; its sheet goes to `out`."""
+    """All figures of one task, by group of questions and pooled; its sheet goes to `out`.
+
+    Mean and spread of draws are of the last way a question is asked: with another date, where there is one.
+    """
     rows: list[Row] = []
     sheet: list[Shown] = []
     for case in cases:
         answers = rivals(task, case)
-        last = drawn = draws(models[OURS], case.asked[""], DRAWS, seed)
-        for name, draw in models.items():
-            for words, frames in case.asked.items():
-                last = drawn if (name, words) == (OURS, "") else draws(draw, frames, 1, seed)
-                answers[name + words] = last[0]
-        answers[f"{OURS}, mean of {DRAWS} draws"] = drawn.mean(0)
+        for words, frames in case.asked.items():
+            drawn = draws(draw, frames, DRAWS, seed)
+            answers[OURS + words] = drawn[0]
+        answers[f"{OURS}{words}, mean of {DRAWS} draws"] = drawn.mean(0)
         rows.append(judged(case, answers, drawn, judge))
         sheet.append(Shown(case, answers, drawn))
     frame_sheet(task, sheet, out / f"{task}.webp")
-    pooled = {"all but sea": summary([r for r in rows if not r.group.endswith("sea")])}
+    return by_group(rows) | pooled(task, rows)
+
+
+def pooled(task: Task, rows: Sequence[Row]) -> Metrics:
+    """Summaries over groups: what says most of a task in a line."""
     if task == "forecast":
-        pooled = by_change(rows)
-    return by_group(rows) | pooled
+        return by_change(rows)
+    if task == "inpaint":
+        some = [row for row in rows if f"{OURS}, with another date" in row.ways]
+        return {"all": summary(rows)} | ({"all with another date": summary(some)} if some else {})
+    some = [row for row in rows if not row.group.endswith("sea")]
+    return {"all but sea": summary(some)}
