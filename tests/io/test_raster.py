@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -351,3 +352,13 @@ def test_real_landsat8_and_peru(tmp_path: Path) -> None:
     assert [r.date for r in dated] == [str(y) for y in range(1985, 2025, 5)]
     assert len(same_grid(dated, align=False)) == 8
     assert dated[0].nodata == 0 and dated[0].dtype == np.uint8
+
+
+def test_rows_that_were_decoded_once_are_kept_for_the_next_window(tmp_path: Path) -> None:
+    path = write_tif(tmp_path / "a.tif", noise(256, 10_000, 1), names=("red",), compress="lzw")
+    raster, took = Raster.open(path), []
+    for x in (0, 3000, 6000, 9000):
+        start = time.perf_counter()
+        raster.read((x, 0, 256, 256), ("red",))
+        took.append(time.perf_counter() - start)
+    assert min(took[1:]) < took[0] / 5

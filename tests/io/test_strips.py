@@ -252,7 +252,7 @@ def test_strips_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_memory_holds_a_strip_not_the_image(tmp_path: Path) -> None:
-    """4000 x 6000 px of three 16-bit bands are 144 MB; what is held stays far below."""
+    """4000 x 9000 px of three 16-bit bands are 216 MB; what is held stays far below."""
     code = f"""
 import resource, sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}]
@@ -260,11 +260,11 @@ from pathlib import Path
 from test_strips import draw, target
 from terraloom.io.strips import write_strips
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-spot = target(Path({str(tmp_path / "a.tif")!r}), height=6000, width=4000)
-write_strips([spot], "abc", lambda first: draw([spot], first, 6000))
+spot = target(Path({str(tmp_path / "a.tif")!r}), height=9000, width=4000)
+write_strips([spot], "abc", lambda first: draw([spot], first, 9000))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 110, f"{done.stdout} MB in {time.monotonic() - started:.0f} s"
+    assert float(done.stdout) < 180, f"{done.stdout} MB in {time.monotonic() - started:.0f} s"

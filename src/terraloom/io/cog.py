@@ -27,7 +27,7 @@ from terraloom.io.staging import staging, writing
 
 BLOCK = 512  # pixels, side of the tiles inside the file
 COLOURS = ("red", "green", "blue")
-CACHE_MB = 64  # GDAL's block cache; bounds memory together with the blocks in flight
+CACHE = 64_000_000  # bytes of GDAL's block cache (rasterio takes no megabytes); bounds memory with blocks in flight
 
 Pixels = npt.NDArray[np.uint8]
 Block = npt.NDArray[Any]  # (bands, h, w); a masked array where a file has a mask
@@ -158,7 +158,7 @@ def gdal(quiet: bool) -> Iterator[None]:
     """GDAL with bounded memory and masks inside their files; `quiet` about an image that has no place."""
     with (
         warnings.catch_warnings(),
-        rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_TIFF_INTERNAL_MASK=True),
     ):
         if quiet:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

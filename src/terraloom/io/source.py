@@ -22,7 +22,7 @@ from rasterio.warp import transform as warp
 from rasterio.windows import Window as FileWindow
 
 from terraloom.errors import InvalidInput
-from terraloom.io.cog import CACHE_MB
+from terraloom.io.cog import CACHE
 
 Window = tuple[int, int, int, int]  # x, y, width, height in pixels; may reach beyond the image
 Known = npt.NDArray[np.bool_]
@@ -279,7 +279,7 @@ def opaque_if_band(sources: Sequence[Source]) -> list[Source]:
 def _reading(path: Path) -> Iterator[None]:
     """Turn what GDAL raises while it reads into one sentence, and bound its cache."""
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+        with rasterio.Env(GDAL_CACHEMAX=CACHE):
             yield
     except (RasterioError, OSError) as error:
         cause: BaseException = error

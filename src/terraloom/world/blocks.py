@@ -28,7 +28,7 @@ from terraloom.world.cache import BlockCache, Key
 if TYPE_CHECKING:
     from terraloom.world.engine import Engine
 
-GDAL_MB = 64  # of decoded maps; GDAL would take a twentieth of the machine
+GDAL_CACHE = 64_000_000  # bytes (rasterio takes no megabytes) of decoded maps; GDAL would take a twentieth of all
 SCALE, STEP = 4, 2  # a drawn level is four times finer than its parent, two levels up
 
 Pixels = npt.NDArray[np.uint8]
@@ -135,7 +135,7 @@ class Pyramid:
         with self._lock:  # another thread may have made it meanwhile
             block = cache.get(key)
             if block is None:
-                with rasterio.Env(GDAL_CACHEMAX=GDAL_MB):
+                with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
                     block = self._make(level, key[1] * side, row * side, side)
                 cache.put(key, block)
         return block
