@@ -12,6 +12,7 @@ import pytest
 import rasterio
 from affine import Affine
 from frames_model import tiny_networks
+from PIL import Image
 from rio_cogeo.cogeo import cog_validate
 from typer.testing import CliRunner, Result
 
@@ -215,6 +216,35 @@ def test_several_dates_in_any_order(run: Run) -> None:
     assert done.stdout == "b.tif\n", done.output
     assert Path("b.tif").read_bytes() == Path("a-2024-03-01.tif").read_bytes()
     assert not np.array_equal(pixels("a-2021-01.tif"), pixels("b.tif"))
+
+
+@pytest.mark.parametrize("ending", [".gif", ".zarr"])
+def test_all_dates_in_one_file(run: Run, ending: str) -> None:
+    for i in range(2):
+        tif(f"{i}.tif", values(i), nodata=0)
+    ask = ["0.tif@2020", "1.tif@2021", "--date", "2024", "--date", "2022-06", "--seed", 3]
+    assert run("forecast", *ask, "-o", "a.tif").exit_code == 0
+    done = run("forecast", *ask, "-o", f"b{ending}")
+    assert (done.exit_code, done.stdout) == (0, f"b{ending}\n"), done.output
+    expected = [pixels("a-2022-06.tif"), pixels("a-2024.tif")]
+    if ending == ".gif":
+        with Image.open("b.gif") as picture:
+            assert picture.size == (33, 27) and picture.n_frames == 2
+            comment = json.loads(picture.info["comment"])
+    else:
+        zarr = pytest.importorskip("zarr")
+        group = zarr.open_group("b.zarr", mode="r")
+        for i, band in enumerate(RGB):
+            assert np.array_equal(group[band][:], [image[i] for image in expected])
+        comment = dict(group.attrs)
+    assert comment["dates"] == ["2022-06", "2024"]
+    assert (comment["TERRALOOM_TASK"], comment["TERRALOOM_SEED"]) == ("forecast", "3")
+    assert list(Path().glob(".*")) == []
+    again = run("forecast", *ask, "-o", f"b{ending}")
+    assert again.exit_code == 2 and "overwrit" in again.stderr
+    assert run("forecast", *ask, "-o", f"b{ending}", "--overwrite").exit_code == 0
+    several = run("forecast", *ask, "--num", 2, "-o", f"c{ending}")
+    assert several.exit_code == 2 and "one draw" in several.stderr
 
 
 def test_python_says_the_same(run: Run, tiny: Path) -> None:

@@ -39,7 +39,7 @@ def superres(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a scene's red, green and blue four times finer; its other bands help."""
-    ready([output], num, model, overwrite)
+    ready(output, num, model, overwrite)
     from terraloom.pipelines.super_resolve import SuperResolve
 
     with progress_bar(output.name) as progress, hushed_libraries():
@@ -79,7 +79,7 @@ def inpaint(
     overwrite: Overwrite = False,
 ) -> None:
     """Fill a hole of a scene, such as clouds; all other pixels stay as they are, bit by bit."""
-    ready([output], num, model, overwrite)
+    ready(output, num, model, overwrite)
     from terraloom.pipelines.inpaint import Inpaint
 
     with progress_bar(output.name) as progress, hushed_libraries():
@@ -110,7 +110,12 @@ def forecast(
     date: Annotated[
         list[str], typer.Option(help="To draw: 2022, 2022-05 or 2022-05-01; may be repeated.")
     ],
-    output: Output,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="File to write: .tif (COG); .gif or .zarr holds all dates."
+        ),
+    ],
     align: Align = False,
     bands: Bands = None,
     seed: Seed = 0,
@@ -119,7 +124,7 @@ def forecast(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw a place on another date, before, between or after those given; several dates: FILE-DATE.tif."""
-    ready([output], 1, model, overwrite or len(date) > 1)
+    ready(output, num, model, overwrite or len(date) > 1, (".tif", ".tiff", ".gif", ".zarr"))
     from terraloom.pipelines.forecast import Forecast
 
     with progress_bar(output.name) as progress, hushed_libraries():
@@ -139,23 +144,24 @@ def forecast(
         typer.echo(file)
 
 
-def ready(paths: list[Path], num: int, model: str, overwrite: bool) -> None:
-    """Refuse files and models that cannot be before anything slow is imported.
+def ready(
+    path: Path, num: int, model: str, overwrite: bool, endings: tuple[str, ...] = (".tif", ".tiff")
+) -> None:
+    """Refuse a file and a model that cannot be before anything slow is imported.
 
     Raises:
-        InvalidInput: an ending other than .tif, no such folder, or a file that exists and may not be replaced.
+        InvalidInput: another ending, no such folder, or a file that exists and may not be replaced.
         BadCheckpoint: no such model.
         TerraloomError: the extra `text` is not installed.
     """
     from terraloom.weights import find_frames
 
-    for path in paths:
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise InvalidInput(f"cannot write {path}; the name must end in .tif")
-        if not path.parent.is_dir():
-            raise InvalidInput(f"cannot write {path}; the folder {path.parent} does not exist")
-        if num == 1 and path.exists() and not overwrite:
-            raise InvalidInput(f"{path} exists; give --overwrite to replace it")
+    if path.suffix.lower() not in endings:
+        raise InvalidInput(f"cannot write {path}; the name must end in {' or '.join(endings)}")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"cannot write {path}; the folder {path.parent} does not exist")
+    if num == 1 and path.exists() and not overwrite:
+        raise InvalidInput(f"{path} exists; give --overwrite to replace it")
     find_frames(model)
     if find_spec("diffusers") is None:
         raise TerraloomError("this needs more packages: pip install 'terraloom[text]'")

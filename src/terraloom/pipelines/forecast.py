@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster, same_grid
+from terraloom.io.sequence import SUFFIXES, write_sequence
 from terraloom.io.source import Pixels
 from terraloom.metadata import Metadata
 from terraloom.models.frames import Frames, composed
@@ -32,7 +36,7 @@ from terraloom.pipelines.scenes import (
     units,
     vector,
 )
-from terraloom.pipelines.task import Source, Task, check, check_files, opened
+from terraloom.pipelines.task import Source, Task, check, check_files, check_sequence, opened, tags
 from terraloom.pipelines.windows import SIDE, Floats
 
 
@@ -194,19 +198,52 @@ class Forecast(Task):
 
         Args:
             sources: see `scenes`; likewise dates, bands and align.
-            out: the file, or what several are called after.
+            out: the file, or what several are called after; .gif or .zarr: all dates in one, each drawn once.
             options: those of `Task.write`.
 
         Raises:
             InvalidInput: see `scenes` and `Task.write`.
         """
         scenes = self.scenes(sources, dates, bands=bands, align=align)
+        num, overwrite = options.get("num", 1), options.get("overwrite", False)
+        if out.suffix.lower() in SUFFIXES:
+            if num > 1:
+                raise InvalidInput(f"{out} holds one draw of each date; ask for one, or write .tif")
+            return [self._sequence(scenes, out, **options)]
         paths = dated_files(out, dates)
-        check_files(paths, options.get("num", 1), options.get("overwrite", False))
+        check_files(paths, num, overwrite)
         files = []
         for scene, path in zip(scenes, paths, strict=True):
             files += self.write(scene, path, **options)
         return files
+
+    def _sequence(self, scenes: Sequence[Dated], out: Path, **options: Any) -> Path:
+        """All dates in one file, by way of a hidden GeoTIFF of each, which goes on after a kill."""
+        overwrite, seed = options.pop("overwrite", False), options.get("seed", 0)
+        check(seed, 1)
+        check_sequence(out, overwrite)
+        if len({scene.raster.dtype for scene in scenes}) > 1:
+            raise InvalidInput(f"{out} holds one number type, the dates have several; write .tif")
+        told = repr([scene.identity(self.pipe, seed) for scene in scenes])
+        key = hashlib.sha256(told.encode()).hexdigest()
+        folder = out.parent / f".{out.name}.{key[:16]}.dates"
+        folder.mkdir(exist_ok=True)
+        try:
+            paths = [folder / f"{scene.metadata.date}.tif" for scene in scenes]
+            for scene, path in zip(scenes, paths, strict=True):
+                if not path.exists():
+                    self.write(scene, path, **options)
+            about = tags(scenes[0], self.pipe, seed)
+            about.pop("TERRALOOM_DATE")
+            with ExitStack() as stack:
+                written = [stack.enter_context(Raster.open(path)) for path in paths]
+                write_sequence(out, written, about, overwrite=overwrite)
+        except BaseException:
+            with suppress(OSError):  # only when nothing is in it
+                folder.rmdir()
+            raise
+        shutil.rmtree(folder)
+        return out
 
 
 def dated_files(path: Path, dates: Sequence[str]) -> list[Path]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from terraloom.errors import InvalidInput
+from terraloom.errors import InvalidInput, TerraloomError
 from terraloom.io.dates import date_in
 from terraloom.io.provenance import WEIGHTS, synthetic_tags
 from terraloom.io.raster import Raster
@@ -157,6 +158,24 @@ def check_files(paths: Sequence[Path], num: int, overwrite: bool) -> None:
     for path in paths:
         for file in [*targets(path, num), *([spread_file(path)] if num > 1 else [])]:
             refuse(file, overwrite)
+
+
+def check_sequence(path: Path, overwrite: bool) -> None:
+    """Refuse a .gif or .zarr before anything is drawn for it.
+
+    Raises:
+        InvalidInput: it exists and may not be replaced, or has no folder to be in.
+        TerraloomError: the extra `zarr` is not installed.
+    """
+    if path.suffix.lower() != ".zarr":
+        refuse(path, overwrite)
+        return
+    if path.exists() and not overwrite:
+        raise InvalidInput(f"{path} exists already; allow overwriting or give another name")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"the folder {path.parent} does not exist; create it first")
+    if find_spec("zarr") is None:
+        raise TerraloomError("writing Zarr needs more packages: pip install 'terraloom[zarr]'")
 
 
 def spread(strips: Sequence[Strip]) -> Strip:
