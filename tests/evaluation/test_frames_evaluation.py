@@ -11,9 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from frames_model import tiny_networks
 from PIL import Image
+from refusals import refused
 from torch import Tensor
+from typer.testing import CliRunner
 
+from terraloom.cli import app
 from terraloom.data.stacks import Dated
 from terraloom.errors import InvalidInput
 from terraloom.evaluation import frame_card, frame_cases, held_out
@@ -24,6 +28,7 @@ from terraloom.evaluation.frames import measure
 from terraloom.evaluation.held_out import HeldOut
 from terraloom.models.cascade import reduce4
 from terraloom.models.frames import BANDS, Frames
+from terraloom.weights import save_frames
 
 RGB = ("red", "green", "blue")
 S2 = (*RGB, "nir", "swir16")
@@ -190,7 +195,7 @@ def test_measure_ranks_ways_and_writes_a_sheet(held: HeldOut, tmp_path: Path) ->
     halves = metrics["most changed half"], metrics["least changed half"]
     assert sum(h["questions"] for h in halves) == len(cases)
     with Image.open(tmp_path / "forecast.webp") as sheet:
-        assert sheet.width == 256 * 8 and sheet.height > 256
+        assert sheet.width == 256 * 7 and sheet.height > 256
     text = frame_card.body(
         {
             "model": "m",
@@ -270,3 +275,22 @@ def test_ways_and_pools_of_superres_and_inpainting(held: HeldOut, tmp_path: Path
         "ours, with another date, mean of 4 draws",
     ]  # fmt: skip
     assert found["all"]["ways"][OURS]["edge"] > 0
+
+
+def test_the_command_refuses_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TERRALOOM_DATA", raising=False)
+    here, empty = tmp_path / "here", tmp_path / "empty"
+    here.mkdir()
+    empty.mkdir()
+    monkeypatch.chdir(here)
+    tiny = str(save_frames(*tiny_networks(), tmp_path / "tiny"))
+
+    def run(*words: str) -> None:
+        refused(CliRunner().invoke(app, ["evaluate", *words[1:], "-o", "out"]), words[0])
+
+    run("--data", tiny)
+    run("--data", tiny, "--pack", "some.safetensors")
+    run("--pack", "cascade")
+    run("no model for dated images", "nothing", "--data", str(empty))
+    run("no model for dated images", "cascade", "--data", str(empty))
+    run("sentinel2_multispectral", tiny, "--data", str(empty))

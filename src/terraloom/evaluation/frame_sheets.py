@@ -18,7 +18,6 @@ from terraloom.evaluation.sheets import table_sheet
 GIVEN = {"superres": "given", "inpaint": "given", "forecast": "nearest date"}
 PER_GROUP = 2  # rows
 STRONGER = 4  # factor of the spread
-HEAD = 24  # characters that fit above a column
 
 
 @dataclass(frozen=True)
@@ -35,20 +34,15 @@ def frame_sheet(task: Task, rows: list[Shown], path: Path) -> None:
     side = SMALL_SIDE if task == "superres" else SIDE
     groups = dict.fromkeys(row.case.group for row in rows)
     chosen = [r for g in groups for r in [r for r in rows if r.case.group == g][:PER_GROUP]]
-    ways = list(dict.fromkeys(way for row in chosen for way in row.answers))
-    ways = [way for way in ways if way not in (GIVEN[task], OURS)]
-    heads = [
-        GIVEN[task],
-        *ways,
-        f"{OURS}, draw 1",
-        f"{OURS}, draw 2",
-        "truth",
-        f"spread x {STRONGER}",
-    ]
+    found = dict.fromkeys(way for row in chosen for way in row.answers)
+    ways = [way for way in found if not way.startswith(OURS) and way != GIVEN[task]]
+    if any(len(row.case.asked) > 1 for row in chosen):
+        ways.append(OURS)  # alone; the draws are of what it says when it is told more
+    heads = [GIVEN[task], *ways, "draw 1", "draw 2", "truth", f"spread x {STRONGER}"]
     tiles = [
         (row.case.name, [_tile(image, side) for image in _columns(row, ways)]) for row in chosen
     ]
-    table_sheet(tiles, [head[:HEAD] for head in heads], path, side)
+    table_sheet(tiles, heads, path, side)
 
 
 def _columns(row: Shown, ways: list[str]) -> list[Tensor]:

@@ -19,7 +19,7 @@ from terraloom.evaluation.frame_cases import (
 from terraloom.evaluation.frame_rivals import missing_packages
 from terraloom.evaluation.frame_scores import Row, by_change, by_group, judged, summary
 from terraloom.evaluation.frame_sheets import Shown, frame_sheet
-from terraloom.evaluation.held_out import HeldOut
+from terraloom.evaluation.held_out import HeldOut, check
 from terraloom.evaluation.perceptual import Perceptual
 from terraloom.evaluation.report import write
 
@@ -61,6 +61,7 @@ def evaluate_frames(
     from terraloom.pipelines import FramesToImage
 
     pipe = FramesToImage.from_pretrained(model)
+    check(data)
     mean = None if regression is None else FramesToImage.from_pretrained(regression)
     judge, rivals = Perceptual(), Rivals.load(None if mean is None else mean.draw)
     progress("Reading what is held out ...")

@@ -48,10 +48,9 @@ class HeldOut:
         """Read the five sets.
 
         Raises:
-            InvalidInput: one of them is missing.
+            InvalidInput: see `check`.
         """
-        if missing := [name for name in SETS if not (data_dir / f"{name}.tar").is_file()]:
-            raise InvalidInput(f"{data_dir} lacks {missing}; point --data at the imagery sets")
+        check(data_dir)
         places: dict[str, list[Dated]] = {}
         for image in stack_pack.read_landsat(data_dir):
             if stack_pack.held_out_series(image.place):
@@ -64,6 +63,16 @@ class HeldOut:
             by_date,
             stack_pack.read_peru(data_dir),
         )
+
+
+def check(data_dir: Path) -> None:
+    """Refuse a folder without the sets.
+
+    Raises:
+        InvalidInput: one of them is missing.
+    """
+    if missing := [name for name in SETS if not (data_dir / f"{name}.tar").is_file()]:
+        raise InvalidInput(f"{data_dir} lacks {missing}; point --data at the imagery sets")
 
 
 def _scene(data_dir: Path, name: str, roles: dict[str, str], axis: int, gsd: float) -> Dated:
