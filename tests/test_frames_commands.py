@@ -20,7 +20,7 @@ from terraloom.cli import app
 from terraloom.pipelines.forecast import Forecast
 from terraloom.pipelines.inpaint import Inpaint
 from terraloom.pipelines.super_resolve import SuperResolve
-from terraloom.weights import find_frames, save_frames
+from terraloom.weights import SHIPPED, find_frames, save_frames
 
 Run = Callable[..., Result]
 RGB = ("red", "green", "blue")
@@ -281,6 +281,28 @@ def test_a_run_that_was_cut_short_goes_on(run: Run, tiny: Path) -> None:
     assert counted[0] == (2, 2) and list(Path().glob(".*")) == []
 
 
+def test_sixteen_times_finer_by_the_cascade(run: Run) -> None:
+    if not (SHIPPED / "cascade").is_dir():
+        pytest.skip("no shipped cascade in this checkout")
+    given = values(height=9, width=11, dtype="uint8")
+    given[:, 2, 3] = 0
+    tif("in.tif", given, nodata=0)
+    for name in ("a.tif", "b.tif"):
+        done = run("superres", "in.tif", "--times", 16, "--seed", 2, "-o", name)
+        assert done.exit_code == 0, done.output
+    assert Path("a.tif").read_bytes() == Path("b.tif").read_bytes()
+    with rasterio.open("in.tif") as before, rasterio.open("a.tif") as after:
+        assert after.shape == (144, 176) and after.dtypes == ("uint8",) * 3
+        assert after.transform.almost_equals(before.transform * Affine.scale(1 / 16), 1e-9)
+        fine, tags = after.read(), after.tags()
+    means = fine.reshape(3, 9, 16, 11, 16).mean((2, 4))
+    assert np.abs(means - given).max() <= 1
+    assert (fine[:, 32:48, 48:64] == 0).all()
+    assert tags["TERRALOOM_FROM"] == "in.tif" and tags["TERRALOOM_CASCADE"]
+    assert float(tags["TERRALOOM_GSD"]) == pytest.approx(10 / 16, rel=0.01)
+    assert list(Path().glob(".*")) == []
+
+
 # --- how they say no
 
 
@@ -295,6 +317,9 @@ def test_a_run_that_was_cut_short_goes_on(run: Run, tiny: Path) -> None:
         (["superres", "a.tif", "--num", "0"], ["0 draws", "1 to 100"]),
         (["superres", "a.tif", "--seed", "-1"], ["seed -1"]),
         (["superres", "empty.tif"], ["no known pixel"]),
+        (["superres", "a.tif", "--times", "8"], ["8 times", "4 or 16"]),
+        (["superres", "a.tif", "--times", "16"], ["uint16", "8-bit"]),
+        (["superres", "a.tif", "--times", "16", "--num", "2"], ["one draw"]),
         (["inpaint", "a.tif", "--mask", "nowhere.tif"], ["nowhere.tif"]),
         (["inpaint", "a.tif", "--mask", "nothing.tif"], ["nothing to fill"]),
         (["inpaint", "a.tif"], ["nothing to fill"]),

@@ -32,6 +32,9 @@ Align = Annotated[bool, typer.Option("--align", help="Warp what lies on another 
 def superres(
     scene: Scene,
     output: Output,
+    times: Annotated[
+        int, typer.Option(help="How much finer: 4, or 16 for 8-bit colours by the cascade.")
+    ] = 4,
     bands: Bands = None,
     seed: Seed = 0,
     num: Num = 1,
@@ -48,6 +51,7 @@ def superres(
             scene[0] if len(scene) == 1 else scene,
             output,
             bands=bands,
+            times=times,
             seed=seed,
             num=num,
             overwrite=overwrite,

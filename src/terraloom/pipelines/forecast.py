@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,16 @@ from terraloom.pipelines.scenes import (
     units,
     vector,
 )
-from terraloom.pipelines.task import Source, Task, check, check_files, check_sequence, opened, tags
+from terraloom.pipelines.task import (
+    Source,
+    Task,
+    between,
+    check,
+    check_files,
+    check_sequence,
+    opened,
+    tags,
+)
 from terraloom.pipelines.windows import SIDE, Floats
 
 
@@ -224,26 +231,17 @@ class Forecast(Task):
         check_sequence(out, overwrite)
         if len({scene.raster.dtype for scene in scenes}) > 1:
             raise InvalidInput(f"{out} holds one number type, the dates have several; write .tif")
-        told = repr([scene.identity(self.pipe, seed) for scene in scenes])
-        key = hashlib.sha256(told.encode()).hexdigest()
-        folder = out.parent / f".{out.name}.{key[:16]}.dates"
-        folder.mkdir(exist_ok=True)
-        try:
-            paths = [folder / f"{scene.metadata.date}.tif" for scene in scenes]
-            for scene, path in zip(scenes, paths, strict=True):
+        told = [scene.identity(self.pipe, seed) for scene in scenes]
+        with between(out, told) as folder, ExitStack() as stack:
+            written = []
+            for scene in scenes:
+                path = folder / f"{scene.metadata.date}.tif"
                 if not path.exists():
                     self.write(scene, path, **options)
+                written.append(stack.enter_context(Raster.open(path)))
             about = tags(scenes[0], self.pipe, seed)
             about.pop("TERRALOOM_DATE")
-            with ExitStack() as stack:
-                written = [stack.enter_context(Raster.open(path)) for path in paths]
-                write_sequence(out, written, about, overwrite=overwrite)
-        except BaseException:
-            with suppress(OSError):  # only when nothing is in it
-                folder.rmdir()
-            raise
-        shutil.rmtree(folder)
-        return out
+            return write_sequence(out, written, about, overwrite=overwrite)
 
 
 def dated_files(path: Path, dates: Sequence[str]) -> list[Path]:

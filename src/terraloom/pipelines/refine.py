@@ -115,15 +115,19 @@ def _finer(
         for a in (image.astype(np.float32) / 127.5 - 1, cover, ground)
     )
     side = SCALE * cells + 2 * HALO
-    draw = _engine(*network, side)
+    draw = engine_for(*network, side)
     eps = noise.window(level, -HALO, -HALO, side, side)
     rows = np.full(cells + 2 * margin, gsd, np.float32)
     return draw(lr, cover, ground, rows, eps)[:, : SCALE * h, : SCALE * w]
 
 
 @lru_cache(maxsize=3)  # an image of two levels needs two
-def _engine(model: str, engine: str, side: int) -> Engine:
-    """Engines take seconds to start and are kept."""
+def engine_for(model: str, engine: str, side: int) -> Engine:
+    """A cascade ready for squares of `side` px, `HALO` included; engines take seconds to start and are kept.
+
+    Raises:
+        InvalidInput: the checkpoint is no cascade.
+    """
     checkpoint = find(model)
     if checkpoint.kind != "cascade":
         raise InvalidInput(f"a {checkpoint.kind} model cannot refine single images; use a cascade")

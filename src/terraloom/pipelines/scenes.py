@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from affine import Affine
 from torch import Tensor
 
 from terraloom.io.raster import Raster
 from terraloom.io.source import Grid, Known, Pixels
 from terraloom.io.stretch import Stretch, stretch_of
-from terraloom.metadata import Metadata
+from terraloom.metadata import RANGES, Metadata
+from terraloom.models.cascade import SCALE, bounded
 from terraloom.models.frames import BANDS, CHANNELS, COLOURS
 from terraloom.noise import NoiseField
 from terraloom.pipelines.frames_to_image import FramesToImage
@@ -42,6 +45,7 @@ class Scene(ABC):
         grid: where its pixels lie.
         bands: their names.
         metadata: of the image.
+        noise: channels of the noise a window is drawn with, px of it around the window, and its level.
     """
 
     task: str
@@ -49,6 +53,7 @@ class Scene(ABC):
     grid: Grid
     bands: tuple[str, ...]
     metadata: Metadata
+    noise: tuple[int, int, int] = (COLOURS, 0, LEVEL)
 
     @abstractmethod
     def inputs(self) -> list[Raster]:
@@ -56,11 +61,15 @@ class Scene(ABC):
 
     @abstractmethod
     def window(self, pipe: FramesToImage, left: int, top: int, noise: Tensor) -> Floats:
-        """A window of the image, stretched, (bands, SIDE, SIDE); `noise` is (1, 3, SIDE, SIDE)."""
+        """A window of the image, stretched, (bands, SIDE, SIDE), from noise (1, channels, sides with their rim)."""
 
     @abstractmethod
     def finish(self, drawn: Floats, top: int) -> Strip:
         """The rows from `top` on as they are stored, from what was drawn there."""
+
+    def tags(self) -> dict[str, str]:
+        """What a file says of itself beside what all say."""
+        return {}
 
     def more(self) -> str:
         """Whatever else decides pixels, e.g. a mask; for `identity`."""
@@ -96,10 +105,12 @@ class Scene(ABC):
     ) -> Iterator[Strip]:
         """The image from strip `first` on, top to bottom; `step` is called after every window."""
         field, lattice = NoiseField(seed), Lattice(self.grid.width, self.grid.height)
+        channels, around, level = self.noise
+        side = SIDE + 2 * around
 
         def draw(left: int, top: int) -> Floats:
-            noise = torch.from_numpy(field.window(LEVEL, left, top, SIDE, SIDE, COLOURS))[None]
-            drawn = self.window(pipe, left, top, noise)
+            noise = field.window(level, left - around, top - around, side, side, channels)
+            drawn = self.window(pipe, left, top, torch.from_numpy(noise)[None])
             step()
             return drawn
 
@@ -150,6 +161,40 @@ def units(drawn: Floats, stretch: Stretch) -> npt.NDArray[np.float64]:
     low, high = (np.array(ends)[:, None, None] for ends in (stretch.low, stretch.high))
     values: npt.NDArray[np.float64] = low + (drawn.astype(np.float64) + 1) / 2 * (high - low)
     return values
+
+
+def fitted(
+    raster: Raster, values: npt.NDArray[np.float64], top: int, limits: tuple[float, float]
+) -> Strip:
+    """Rows of colours four times finer than a scene's, their 4 x 4 means those of the scene; unknown where it is.
+
+    Args:
+        raster: the scene.
+        values: what was drawn, in its units: (3, rows, width).
+        top: first of the rows.
+        limits: smallest and largest value that may come out.
+    """
+    window = (0, top // SCALE, raster.width, values.shape[1] // SCALE)
+    coarse, known = raster.read(window, RGB)
+    means = torch.from_numpy(coarse.astype(np.float64))[None]
+    fine = bounded(torch.from_numpy(values)[None], means, *limits)
+    there = known.repeat(SCALE, 1).repeat(SCALE, 2)
+    return raster.encode(fine[0].numpy(), there), there
+
+
+def known_limits(raster: Raster) -> tuple[float, float]:
+    """Smallest and largest value that is known: an end of the dtype that means nodata is not drawn."""
+    low, high = raster.limits
+    nodata, step = raster.nodata, int(raster.dtype.kind in "iu")
+    return low + step * (nodata == low), high - step * (nodata == high)
+
+
+def finer(raster: Raster) -> tuple[Grid, Metadata]:
+    """Grid of four times finer pixels over the same ground, and its metadata."""
+    g, gsd = raster.grid, raster.metadata.gsd
+    grid = Grid(g.crs, g.transform * Affine.scale(1 / SCALE), SCALE * g.width, SCALE * g.height)
+    smaller = None if gsd is None else max(gsd / SCALE, RANGES["gsd"][0])
+    return grid, replace(raster.metadata, gsd=smaller)
 
 
 def slots(raster: Raster) -> dict[str, str]:

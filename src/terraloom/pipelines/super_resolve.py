@@ -8,24 +8,35 @@ finer pixels than the colours, as Landsat's panchromatic band, is shown as fine 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from affine import Affine
 from torch import Tensor
 
+from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster
-from terraloom.io.source import Grid, Pixels
+from terraloom.io.source import Pixels
+from terraloom.io.staging import refuse
 from terraloom.io.stretch import stretch_of
-from terraloom.metadata import RANGES
-from terraloom.models.cascade import SCALE, bicubic4, bounded
+from terraloom.models.cascade import SCALE, bicubic4
 from terraloom.models.frames import BANDS, CHANNELS, COLOURS, Frames, filled
+from terraloom.pipelines.cascaded import Cascaded, eight_bits
 from terraloom.pipelines.frames_to_image import FramesToImage
-from terraloom.pipelines.scenes import RGB, Scene, Strip, read, slots, units, vector
-from terraloom.pipelines.task import Source, Task, check, opened
+from terraloom.pipelines.scenes import (
+    RGB,
+    Scene,
+    Strip,
+    finer,
+    fitted,
+    known_limits,
+    read,
+    slots,
+    units,
+    vector,
+)
+from terraloom.pipelines.task import Source, Task, between, check, opened
 from terraloom.pipelines.windows import SIDE, Floats
 
 CELLS = SIDE // SCALE
@@ -46,21 +57,16 @@ class Finer(Scene):
 
     def __init__(self, raster: Raster) -> None:
         raster.require(*RGB)
-        self.raster, g = raster, raster.grid
-        self.grid = Grid(
-            g.crs, g.transform * Affine.scale(1 / SCALE), SCALE * g.width, SCALE * g.height
-        )
+        self.raster = raster
+        self.grid, self.metadata = finer(raster)
         self._slots = slots(raster)
         others = [band for band in self._slots if band not in RGB]
-        self._sharp = [band for band in others if _finer(raster, band)]
+        self._sharp = [band for band in others if _sharper(raster, band)]
         self._coarse = [*RGB, *(band for band in others if band not in self._sharp)]
         self._stretch = {b: stretch_of([raster], [b]) for b in self._sharp}
         self._stretches = stretch_of([raster], self._coarse)
         self._enlarged = copy.copy(raster)
         self._enlarged.grid = self.grid
-        gsd = raster.metadata.gsd
-        finer = None if gsd is None else max(gsd / SCALE, RANGES["gsd"][0])
-        self.metadata = replace(raster.metadata, gsd=finer)
 
     def inputs(self) -> list[Raster]:
         """The scene itself."""
@@ -96,25 +102,14 @@ class Finer(Scene):
 
     def finish(self, drawn: Floats, top: int) -> Strip:
         """Means as in the input, within what can be stored; unknown where the input is."""
-        window = (0, top // SCALE, self.raster.width, drawn.shape[1] // SCALE)
-        coarse, known = self.raster.read(window, RGB)
         values = units(drawn, self._stretches[:COLOURS])
-        means = torch.from_numpy(coarse.astype(np.float64))[None]
-        fine = bounded(torch.from_numpy(values)[None], means, *self._limits())
-        there = known.repeat(SCALE, 1).repeat(SCALE, 2)
-        return self.raster.encode(fine[0].numpy(), there), there
-
-    def _limits(self) -> tuple[float, float]:
-        """Smallest and largest value that is known: an end of the dtype that means nodata is not drawn."""
-        low, high = self.raster.limits
-        nodata, step = self.raster.nodata, int(self.raster.dtype.kind in "iu")
-        return low + step * (nodata == low), high - step * (nodata == high)
+        return fitted(self.raster, values, top, known_limits(self.raster))
 
     def _slot(self, band: str) -> int:
         return BANDS.index(self._slots[band])
 
 
-def _finer(raster: Raster, band: str) -> bool:
+def _sharper(raster: Raster, band: str) -> bool:
     """Whether a band has smaller pixels than the colours."""
     own, grid = raster.source(band).grid, raster.grid
     smaller = abs(own.transform.determinant) < 0.9 * abs(grid.transform.determinant)
@@ -139,11 +134,44 @@ class SuperResolve(Task):
         return Finer(opened(source, bands)).whole(self.pipe, seed)
 
     def run(
-        self, source: Source, out: Path, *, bands: str | None = None, **options: Any
+        self,
+        source: Source,
+        out: Path,
+        *,
+        bands: str | None = None,
+        times: int = SCALE,
+        **options: Any,
     ) -> list[Path]:
         """As a call, but to files; `options` are those of `Task.write`.
+
+        Args:
+            source: see `__call__`; likewise bands.
+            out: the file, or what several are called after.
+            times: 4, or 16 for one draw of 8-bit colours that the cascade makes finer once more.
+            options: those of `Task.write`.
 
         Raises:
             InvalidInput: see `__call__` and `Task.write`.
         """
-        return self.write(Finer(opened(source, bands)), out, **options)
+        scene = Finer(opened(source, bands))
+        if times == SCALE:
+            return self.write(scene, out, **options)
+        if times != SCALE**2:
+            raise InvalidInput(f"{times} times finer is not possible; ask for 4 or 16")
+        return self._twice(scene, out, **options)
+
+    def _twice(self, scene: Finer, out: Path, **options: Any) -> list[Path]:
+        """By way of a hidden file four times finer, which a run that was killed goes on with."""
+        seed, overwrite = options.get("seed", 0), options.pop("overwrite", False)
+        if options.get("num", 1) != 1:
+            raise InvalidInput("sixteen times finer is for one draw; ask for one, or for 4 times")
+        check(seed, 1)
+        eight_bits(scene.raster)
+        refuse(out, overwrite)
+        with between(out, scene.identity(self.pipe, seed)) as folder:
+            first = folder / "4.tif"
+            if not first.exists():
+                self.write(scene, first, **options)
+            with Raster.open(first, date=scene.raster.date) as raster:
+                fine = Cascaded(raster, scene.raster)
+                return self.write(fine, out, overwrite=overwrite, **options)

@@ -6,7 +6,10 @@ and a run that was killed goes on for all of them.
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from os import PathLike
@@ -178,6 +181,24 @@ def check_sequence(path: Path, overwrite: bool) -> None:
         raise TerraloomError("writing Zarr needs more packages: pip install 'terraloom[zarr]'")
 
 
+@contextmanager
+def between(out: Path, told: object) -> Iterator[Path]:
+    """A hidden folder beside a file for what it is made from, gone when that is done.
+
+    After a failure what is in it stays, for the next run with the same `told`.
+    """
+    key = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    folder = out.parent / f".{out.name}.{key}.between"
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+        raise
+    shutil.rmtree(folder)
+
+
 def spread(strips: Sequence[Strip]) -> Strip:
     """Standard deviation of several draws at every pixel, in stored units, float32; NaN where unknown."""
     known = strips[0][1]
@@ -210,6 +231,7 @@ def tags(scene: Scene, pipe: FramesToImage, seed: int) -> dict[str, Any]:
         "TERRALOOM_SEED": str(seed),
         "TERRALOOM_MODEL": pipe.digest,
         "TERRALOOM_MODEL_NAME": pipe.name,
+        **scene.tags(),
         **scene.metadata.to_tags(),
     }
 
