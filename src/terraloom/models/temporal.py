@@ -23,19 +23,15 @@ def present(x: Tensor, mask: Tensor | None) -> Tensor:
 class FrameConv(nn.Conv3d):
     """A 3D convolution with stride in space alone that a CPU computes as one in 2D over neighbouring frames.
 
-    oneDNN has no fast 3D kernel here: the ControlNet's encoder took four fifths of a draw. Under autocast it stays in
-    float32, as the gradient of 3D weights in bfloat16 holds garbage now and then (torch 2.13 with oneDNN: 1e28 among
-    1e-2).
+    oneDNN has no fast 3D kernel here: the ControlNet's encoder took four fifths of a draw. And under autocast the
+    gradient of 3D weights in bfloat16 holds garbage now and then (torch 2.13: 1e28 among 1e-2).
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, out, T, h, w)."""
         if x.device.type != "cpu":
             return super().forward(x)
-        if not torch.is_autocast_enabled("cpu"):
-            return self._flat(x)
-        with torch.autocast("cpu", enabled=False):
-            return self._flat(x.float())
+        return self._flat(x)
 
     def _flat(self, x: Tensor) -> Tensor:
         rows, frames, reach = x.shape[0], x.shape[2], self.kernel_size[0]
