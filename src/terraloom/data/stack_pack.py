@@ -8,6 +8,7 @@ pack for the contact sheet. Layout and reader: terraloom.data.stacks.
 
 from __future__ import annotations
 
+import json
 import tarfile
 import zlib
 from collections import defaultdict
@@ -169,7 +170,10 @@ def _naip(data_dir: Path) -> Iterator[Entry]:
     """RGB and near infrared of all dates but the last; the last but one is held out."""
     from PIL import Image
 
-    rows = sorted(read_set(data_dir, "naip"), key=lambda pair: str(pair[0]["date"]))[:-1]
+    index = (data_dir / "naip.jsonl").read_text("utf-8").splitlines()
+    reserved = max(str(json.loads(line)["date"]) for line in index)
+    earlier = read_set(data_dir, "naip", lambda row: row["date"] != reserved)
+    rows = sorted(earlier, key=lambda pair: str(pair[0]["date"]))
     with tarfile.open(data_dir / "naip.tar") as tar:
         for i, (row, rgb) in enumerate(rows):
             file = tar.extractfile(row["nir"])
