@@ -1,7 +1,8 @@
 """Training on frames: super-resolution, in-painting and forecasting by one network, two draws a time.
 
 Every step draws a batch of one task, two images for each row from different noise, and lowers their energy score
-(terraloom.training.scores) against the truth, of pixel patches and of a pretrained network's features. With
+(terraloom.training.scores) against the truth, of pixel patches and of a pretrained network's features. Of features, whose
+distances are bounded, only the share `losses.spread` of the draws' distance counts: a young network would fake variety. With
 `losses.draws = 1` the network is trained to the mean squared error instead: a regression, to compare with.
 """
 
@@ -83,11 +84,10 @@ class FramesTask:
             self.model, batch.frames.each(lambda rows: torch.cat([rows, rows])), rng
         ).chunk(2)
         spread, free = weights["spread"], batch.frames.free.mean((1, 2, 3)).clamp(min=LEAST)
-        pixel = energy_score(patches(one), patches(two), patches(batch.truth), spread)
+        pixel = energy_score(patches(one), patches(two), patches(batch.truth))
         if batch.frames.coarse is None:  # super-resolution has these means right already
-            pixel = pixel + energy_score(
-                patches(reduce4(one)), patches(reduce4(two)), patches(reduce4(batch.truth)), spread
-            )
+            means = (patches(reduce4(image)) for image in (one, two, batch.truth))
+            pixel = pixel + energy_score(*means)
         with torch.no_grad():
             seen = self._features(batch.truth)
         ours, count = self._features(torch.cat([one, two])), len(one)
