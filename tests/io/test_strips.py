@@ -251,6 +251,7 @@ def test_strips_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         write_strips([spot], "abc", lambda first: iter([[good]]))
 
 
+@pytest.mark.slow
 def test_memory_holds_a_strip_not_the_image(tmp_path: Path) -> None:
     """4000 x 9000 px of three 16-bit bands are 216 MB; what is held stays far below."""
     code = f"""
