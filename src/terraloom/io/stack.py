@@ -21,6 +21,7 @@ from terraloom.data.stacks import Dated, write_stacks
 from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster, same_grid
 from terraloom.io.scenefiles import SUFFIXES
+from terraloom.io.stretch import stretch_of
 from terraloom.models.frames import BANDS, filled
 
 SET = "stack"  # what recipes call it
@@ -96,7 +97,7 @@ def _squares(place: str, files: list[Path], names: str | None) -> Iterator[list[
             f"the scenes of {place} share the bands {', '.join(bands) or 'none'}; three are needed: "
             "name them, e.g. --bands red=3,green=2,blue=1"
         )
-    pairs = _stretches(scenes, bands)
+    stretch = stretch_of(scenes, bands)
     whole = scenes[0]
     for y in range(0, whole.height - SIDE + 1, SIDE):
         for x in range(0, whole.width - SIDE + 1, SIDE):
@@ -105,7 +106,7 @@ def _squares(place: str, files: list[Path], names: str | None) -> Iterator[list[
             if all(known.mean() >= KNOWN for _, known in read):
                 name = f"{place}/{y}/{x}"
                 yield [
-                    _image(name, scene, bands, _whole((values - pairs[0]) / pairs[1], known))
+                    _image(name, scene, bands, _whole(stretch.normal(values, known), known))
                     for scene, (values, known) in zip(scenes, read, strict=True)
                 ]
 
@@ -114,19 +115,6 @@ def _whole(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     """The few unknown pixels of a square filled from around them."""
     bands = torch.from_numpy(values)[:, None], torch.from_numpy(known)[:, None].float()
     return np.asarray(filled(*bands)[:, 0].numpy(), np.float32)
-
-
-def _stretches(scenes: list[Raster], bands: list[str]) -> tuple[Floats, Floats]:
-    """Middle and half range of every band over all dates, (bands, 1, 1) each."""
-    ends = []
-    for band in bands:
-        values = np.concatenate([scene.sample(band) for scene in scenes])
-        if not len(values):
-            raise InvalidInput(f"band {band} of {scenes[0].paths[0]} has no known pixel")
-        low, high = np.percentile(values, (0.5, 99.5))
-        ends.append(((low + high) / 2, max(high - low, 1e-6) / 2))
-    middle, half = np.array(ends, np.float32).T[:, :, None, None]
-    return middle, half
 
 
 def _image(place: str, scene: Raster, bands: list[str], values: Floats) -> Dated:

@@ -15,7 +15,6 @@ from terraloom.io.source import Known
 Floats = npt.NDArray[np.float32]
 
 ENDS = (0.5, 99.5)  # percentiles of the known pixels that become -1 and 1
-LIMIT = 1.5  # values beyond it are cut off
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,16 @@ class Stretch:
     high: tuple[float, ...]
 
     def normal(self, values: Floats, known: Known) -> Floats:
-        """Units of the file -> about [-1, 1], cut off at 1.5, 0 where unknown; both (bands, h, w)."""
+        """Units of the file -> about [-1, 1], not cut off, 0 where unknown; both (bands, h, w)."""
         low, high = self._ends()
         normal = (values - low) / (high - low) * 2 - 1
-        return np.where(known, normal.clip(-LIMIT, LIMIT), 0).astype(np.float32)
+        return np.where(known, normal, 0).astype(np.float32)
 
     def units(self, normal: Floats) -> npt.NDArray[np.float64]:
-        """About [-1, 1] -> units of the file, (bands, h, w), cut off where `normal` is."""
+        """About [-1, 1] -> units of the file, (bands, h, w)."""
         low, high = self._ends()
-        return low + (normal.astype(np.float64).clip(-LIMIT, LIMIT) + 1) / 2 * (high - low)
+        values: npt.NDArray[np.float64] = low + (normal.astype(np.float64) + 1) / 2 * (high - low)
+        return values
 
     def __getitem__(self, bands: slice) -> Stretch:
         """Of some of the bands."""

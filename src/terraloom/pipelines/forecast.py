@@ -31,7 +31,6 @@ from terraloom.pipelines.scenes import (
     sequence,
     stretches,
     triples,
-    units,
     vector,
 )
 from terraloom.pipelines.task import (
@@ -111,7 +110,7 @@ class Dated(Scene):
         """Known wherever one of the shown dates is."""
         window = (0, top, drawn.shape[2], drawn.shape[1])
         known = np.logical_or.reduce([r.read(window, self.bands)[1] for r in self._shown])
-        values = units(drawn, self._stretches[id(self.raster)])
+        values = self._stretches[id(self.raster)].units(drawn)
         return self.raster.encode(values, known), known
 
 

@@ -34,7 +34,6 @@ from terraloom.pipelines.scenes import (
     sequence,
     stretches,
     triples,
-    units,
     vector,
 )
 from terraloom.pipelines.task import Source, Task, check, opened
@@ -103,7 +102,7 @@ class Filled(Scene):
         stored, known = self.raster.stored(window, self.bands)
         hole = self._hole.read(window)
         there = known | hole
-        values = units(drawn, self._stretches[id(self.raster)])
+        values = self._stretches[id(self.raster)].units(drawn)
         new = self.raster.encode(values, there)
         return np.where(hole | ~known, new, stored), there
 

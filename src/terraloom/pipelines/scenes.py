@@ -140,8 +140,7 @@ def read(
         (bands, 1, h, w) float32, 0 where unknown, and 0 or 1 of the same shape.
     """
     values, known = around(raster, window, lambda inner: raster.read(inner, bands))
-    low, high = (np.array(ends)[:, None, None] for ends in (stretch.low, stretch.high))
-    normal = np.where(known, (values - low) / (high - low) * 2 - 1, 0).astype(np.float32)
+    normal = stretch.normal(values, known)
     return torch.from_numpy(normal)[:, None], torch.from_numpy(known.astype(np.float32))[:, None]
 
 
@@ -154,13 +153,6 @@ def around(
     left, top = int(columns.min()), int(rows.min())
     inner = (left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
     return tuple(part[..., (rows - top)[:, None], columns - left] for part in inside(inner))
-
-
-def units(drawn: Floats, stretch: Stretch) -> npt.NDArray[np.float64]:
-    """Stretched values in the file's units, (bands, h, w)."""
-    low, high = (np.array(ends)[:, None, None] for ends in (stretch.low, stretch.high))
-    values: npt.NDArray[np.float64] = low + (drawn.astype(np.float64) + 1) / 2 * (high - low)
-    return values
 
 
 def fitted(

@@ -33,7 +33,6 @@ from terraloom.pipelines.scenes import (
     known_limits,
     read,
     slots,
-    units,
     vector,
 )
 from terraloom.pipelines.task import Source, Task, between, check, opened
@@ -102,7 +101,7 @@ class Finer(Scene):
 
     def finish(self, drawn: Floats, top: int) -> Strip:
         """Means as in the input, within what can be stored; unknown where the input is."""
-        values = units(drawn, self._stretches[:COLOURS])
+        values = self._stretches[:COLOURS].units(drawn)
         return fitted(self.raster, values, top, known_limits(self.raster))
 
     def _slot(self, band: str) -> int:
