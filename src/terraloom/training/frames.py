@@ -1,9 +1,9 @@
 """Training on frames: super-resolution, in-painting and forecasting by one network, two draws a time.
 
 Every step draws a batch of one task, two images for each row from different noise, and lowers their energy score
-(terraloom.training.scores) against the truth, of pixel patches and of a pretrained network's features. Of features,
-whose distances are bounded, only the share `losses.spread` of the draws' distance counts: a young network would fake
-variety. With `losses.draws = 1` it is trained to the mean squared error instead: a regression, to compare with.
+(terraloom.training.scores) against the truth, of pixel patches and of a pretrained network's features. Only a share
+of the draws' distance counts, `losses.spread` by task: with all of it a young network fakes variety (docs/decisions.md).
+With `losses.draws = 1` it is trained to the mean squared error instead: a regression, to compare with.
 """
 
 from __future__ import annotations
@@ -83,11 +83,14 @@ class FramesTask:
         one, two = self._drawn(
             self.model, batch.frames.each(lambda rows: torch.cat([rows, rows])), rng
         ).chunk(2)
-        spread, free = weights["spread"], batch.frames.free.mean((1, 2, 3)).clamp(min=LEAST)
-        pixel = energy_score(patches(one), patches(two), patches(batch.truth))
+        spread, free = (
+            weights["spread"][TASKS.index(batch.task)],
+            batch.frames.free.mean((1, 2, 3)).clamp(min=LEAST),
+        )
+        pixel = energy_score(patches(one), patches(two), patches(batch.truth), spread)
         if batch.frames.coarse is None:  # super-resolution has these means right already
             a, b, c = (patches(reduce4(image)) for image in (one, two, batch.truth))
-            pixel = pixel + energy_score(a, b, c)
+            pixel = pixel + energy_score(a, b, c, spread)
         with torch.no_grad():
             seen = self._features(batch.truth)
         ours, count = self._features(torch.cat([one, two])), len(one)
