@@ -2,7 +2,7 @@
 
 Every step draws a batch of one task, two images for each row from different noise, and lowers their energy score
 (terraloom.training.scores) against the truth, of pixel patches and of a pretrained network's features. Only a share
-of the draws' distance counts, `losses.spread` by task: with all of it a young network fakes variety (docs/decisions.md).
+of the draws' distance counts, `losses.spread` by task: with all of it a young network fakes variety, see decisions.md.
 With `losses.draws = 1` it is trained to the mean squared error instead: a regression, to compare with.
 """
 
