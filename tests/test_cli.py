@@ -186,7 +186,7 @@ def test_weights_are_listed_with_their_digest(run: Run) -> None:
     assert listed and listed == run("weights", "list").stdout
     for line in listed.splitlines():
         name, kind, digest, path = line.split(maxsplit=3)
-        assert kind in ("cascade", "metaearth", "pipeline") and len(digest) == 16
+        assert kind in ("cascade", "frames", "metaearth", "pipeline") and len(digest) == 16
         assert Path(path).name == name
 
 

@@ -16,7 +16,9 @@ from terraloom.weights import (
     available,
     configuration,
     find,
+    find_frames,
     find_pipeline,
+    load_frames,
     load_model,
     load_unet,
     save_model,
@@ -183,6 +185,10 @@ def test_shipped_checkpoints_load() -> None:
             pytest.importorskip("diffusers")
             assert find_pipeline(checkpoint.name) == checkpoint
             load_unet(checkpoint)
+        elif checkpoint.kind == "frames":
+            pytest.importorskip("diffusers")
+            assert find_frames(checkpoint.name) == checkpoint
+            load_frames(checkpoint)
         else:
             assert find(checkpoint.name) == checkpoint
             load_model(checkpoint)
