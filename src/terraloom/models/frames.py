@@ -87,7 +87,8 @@ def draw(unet: SatelliteUNet, control: ControlNet3D, frames: Frames, noise: Tens
         time,
         text,
         frames.pixels.clamp(-LIMIT, LIMIT),
-        conditioning_scale=1 / count,  # frames are summed; missing ones count, so more dates say more
+        # frames are summed; missing ones count, so more dates say more
+        conditioning_scale=1 / count,
         metadata=frames.target,
         cond_metadata=frames.dated,
         frame_mask=frames.present,
