@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from letters import Tokenizer
 from torch import Tensor
 
 from terraloom.errors import BadCheckpoint, InvalidInput
@@ -267,23 +268,6 @@ def test_the_end_of_a_long_prompt_is_named(pipe: TextToImage) -> None:
 
 
 # --- official components
-
-
-class Tokenizer:
-    """In the place of CLIP's: letters."""
-
-    model_max_length = 9
-
-    def __call__(self, text: str, truncation: bool, padding: Any = False, **others: Any) -> Any:
-        ids = [1, *(ord(c) % 50 + 3 for c in text), 2]
-        if truncation and len(ids) > 9:
-            ids = [*ids[:8], 2]
-        if padding:
-            ids += [0] * (9 - len(ids))
-        return type("Encoded", (), {"input_ids": ids})()
-
-    def decode(self, ids: list[int]) -> str:
-        return f"{len(ids)} more"
 
 
 @pytest.fixture

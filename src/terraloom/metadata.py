@@ -249,6 +249,14 @@ def _date(value: str | dt.date) -> str:
     return text
 
 
+def ordinal(date: str | None) -> float:
+    """Days since the year 1, of the first of July or of the month where no more is told; 0 when nothing is known."""
+    if date is None:
+        return 0.0
+    year, month, day = ([int(part) for part in date.split("-")] + [0, 0])[:3]
+    return float(dt.date(year, month or 7, day or 1).toordinal())
+
+
 def interval(date: str) -> tuple[str, str]:
     """First and last day of a year, a month or a day."""
     parts = date.split("-")

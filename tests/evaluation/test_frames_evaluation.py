@@ -18,6 +18,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from terraloom.cli import app
+from terraloom.data import stack_pack
 from terraloom.data.stacks import Dated
 from terraloom.errors import InvalidInput
 from terraloom.evaluation import frame_card, frame_cases, held_out
@@ -224,7 +225,7 @@ def test_the_reserved_date_is_never_read(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "naip.tar", "w") as tar:
         for date in ("2017-08-27", "2016-08-16", "2019-09-04"):
             row = {"path": f"naip/{date}_rgb.webp", "nir": f"naip/{date}_nir.webp", "date": date}
-            rows.append({**row, "gsd": 5.0, "lon": -99.155, "lat": 47.0204})
+            rows.append({**row, "gsd": 5.0, "lon": -99.155, "lat": 47.0204, "series": "naip_x"})
             if date.startswith("2019"):
                 continue  # the last one: not even there
             for key, mode in (("path", "RGB"), ("nir", "L")):
@@ -235,7 +236,7 @@ def test_the_reserved_date_is_never_read(tmp_path: Path) -> None:
                 content.seek(0)
                 tar.addfile(member, content)
     (tmp_path / "naip.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    found = held_out._naip(tmp_path)
+    found = stack_pack.read_naip(tmp_path)
     assert [image.date for image in found] == ["2016-08-16", "2017-08-27"]
     assert found[0].pixels.shape == (4, 16, 32)
 

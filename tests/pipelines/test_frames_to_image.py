@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from frames_model import tiny_networks
+from letters import Tokenizer
 from torch import Tensor
 
 from terraloom.errors import BadCheckpoint, InvalidInput
@@ -113,20 +114,6 @@ def test_no_such_model() -> None:
 
 
 # --- DiffusionSat's
-
-
-class Tokenizer:
-    """In the place of CLIP's: letters."""
-
-    model_max_length = 9
-
-    def __call__(self, text: str, truncation: bool, padding: Any = False, **others: Any) -> Any:
-        ids = [1, *(ord(c) % 50 + 3 for c in text), 2]
-        if truncation and len(ids) > 9:
-            ids = [*ids[:8], 2]
-        if padding:
-            ids += [0] * (9 - len(ids))
-        return type("Encoded", (), {"input_ids": ids})()
 
 
 @cache

@@ -15,8 +15,8 @@ from frames_model import tiny_networks
 from terraloom.errors import InvalidInput
 from terraloom.io.masks import hole
 from terraloom.io.raster import Raster
+from terraloom.metadata import ordinal
 from terraloom.pipelines import FramesToImage
-from terraloom.pipelines.dates import ordinal
 from terraloom.pipelines.forecast import Dated, in_order
 from terraloom.pipelines.inpaint import Filled
 from terraloom.pipelines.scenes import Scene, slots, triples

@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 pytest.importorskip("diffusers")
 pytest.importorskip("efficientnet_lite_pytorch")
 
+from frames_model import TINY, tiny_networks  # noqa: E402
+
 from terraloom.data.stack_pack import matched, stretches  # noqa: E402
 from terraloom.data.stacks import Dated, Stacks, write_stacks  # noqa: E402
 from terraloom.errors import BadPack, InvalidInput  # noqa: E402
@@ -31,7 +33,6 @@ from terraloom.training.holes import hole  # noqa: E402
 from terraloom.training.loop import run  # noqa: E402
 from terraloom.training.scores import energy_score, patches  # noqa: E402
 from terraloom.weights import load_frames  # noqa: E402
-from tests.frames_model import TINY, tiny_networks  # noqa: E402
 
 RGB = ("red", "green", "blue")
 GREY = {"zero": (127.5,), "unit": (127.5,)}

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from terraloom.commands.options import Overwrite
+from terraloom.commands.options import Overwrite, check_target
 from terraloom.console import hushed_libraries, progress_bar
-from terraloom.errors import InvalidInput, TerraloomError
+from terraloom.errors import TerraloomError
 
 Scene = Annotated[
     list[str],
@@ -160,12 +160,7 @@ def ready(
     """
     from terraloom.weights import find_frames
 
-    if path.suffix.lower() not in endings:
-        raise InvalidInput(f"cannot write {path}; the name must end in {' or '.join(endings)}")
-    if not path.parent.is_dir():
-        raise InvalidInput(f"cannot write {path}; the folder {path.parent} does not exist")
-    if num == 1 and path.exists() and not overwrite:
-        raise InvalidInput(f"{path} exists; give --overwrite to replace it")
+    check_target(path, overwrite or num > 1, endings)
     find_frames(model)
     if find_spec("diffusers") is None:
         raise TerraloomError("this needs more packages: pip install 'terraloom[text]'")

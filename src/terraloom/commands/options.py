@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +22,14 @@ DataDir = Annotated[
 ]
 
 
-def check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, overwrite: bool, endings: Sequence[str] = SUFFIXES) -> None:
     """Refuse a target before weights are loaded and anything is drawn.
 
     Raises:
         InvalidInput: an unknown format, no such folder, or a file that exists and may not be replaced.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise InvalidInput(f"cannot write {path}; the name must end in {' or '.join(SUFFIXES)}")
+    if path.suffix.lower() not in endings:
+        raise InvalidInput(f"cannot write {path}; the name must end in {' or '.join(endings)}")
     if not path.parent.is_dir():
         raise InvalidInput(f"cannot write {path}; the folder {path.parent} does not exist")
     if path.exists() and not overwrite:

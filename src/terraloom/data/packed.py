@@ -46,6 +46,74 @@ def encode(array: Bytes, form: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def write_file(
+    path: Path,
+    index: dict[str, Any],
+    images: dict[str, Sequence[bytes]],
+    arrays: dict[str, npt.NDArray[Any]] | None = None,
+) -> Path:
+    """Write any pack, whole or not at all.
+
+    Args:
+        path: the file.
+        index: becomes JSON.
+        images: files in memory by what they are called, "image" for images and image_ends.
+        arrays: whatever else it holds.
+    """
+    text = json.dumps(index, separators=(",", ":")).encode()
+    content: dict[str, npt.NDArray[Any]] = {
+        "index": np.frombuffer(text, np.uint8),
+        **(arrays or {}),
+    }
+    for name, files in images.items():
+        content[f"{name}s"] = np.frombuffer(b"".join(files), np.uint8)
+        content[f"{name}_ends"] = np.cumsum([len(file) for file in files])
+    part = path.with_name(f".{path.name}.part")
+    try:
+        save_file(content, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def read_file(
+    path: Path | str, kind: str, command: str, version: int, images: Sequence[str] = ("image",)
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Index of a pack and what else it holds, the files in memory one by one under their names.
+
+    Args:
+        path: the file.
+        kind: for messages, such as "text".
+        command: of `terraloom data` that makes it.
+        version: that the caller reads.
+        images: names as in `write_file`.
+
+    Raises:
+        BadPack: the file is missing, damaged or of another version.
+    """
+    try:
+        data: dict[str, Any] = load_file(path)
+        index = json.loads(data.pop("index").tobytes())
+        found = index["version"]
+        for name in images:
+            data[name] = np.split(data.pop(f"{name}s"), data.pop(f"{name}_ends")[:-1])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise BadPack(
+            f"cannot read {kind} pack {path}: {error}; make it with: terraloom data {command}"
+        ) from error
+    if found != version:
+        raise BadPack(
+            f"{kind} pack {path} has version {found}, this code reads {version}; make it anew"
+        )
+    return index, data
+
+
+def decode(data: Bytes) -> Bytes:
+    """Pixels of an image file in memory."""
+    return np.asarray(Image.open(io.BytesIO(data.tobytes())))
+
+
 def write_pack(
     path: Path, samples: Sequence[Sample], held_out: Sequence[bool], quality: int = 92
 ) -> None:
@@ -63,22 +131,8 @@ def write_pack(
         {"set": s.set, "gsd": round(s.gsd, 3), "place": s.place, "val": val}
         for s, val in zip(samples, held_out, strict=True)
     ]
-    index = json.dumps({"version": VERSION, "quality": quality, "rows": rows}).encode()
-    part = path.with_name(f".{path.name}.part")
-    try:
-        save_file(
-            {
-                "index": np.frombuffer(index, np.uint8),
-                "images": np.frombuffer(b"".join(images), np.uint8),
-                "image_ends": np.cumsum([len(b) for b in images]),
-                "grounds": np.frombuffer(b"".join(grounds), np.uint8),
-                "ground_ends": np.cumsum([len(b) for b in grounds]),
-            },
-            part,
-        )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    index = {"version": VERSION, "quality": quality, "rows": rows}
+    write_file(path, index, {"image": images, "ground": grounds})
 
 
 @dataclass(frozen=True)
@@ -94,26 +148,14 @@ class Pack:
         Raises:
             BadPack: the file is missing, damaged or of another version.
         """
-        try:
-            data = load_file(path)
-            index = json.loads(data["index"].tobytes())
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise BadPack(
-                f"cannot read training pack {path}: {error}; make it with: terraloom data pack"
-            ) from error
-        if index.get("version") != VERSION:
-            raise BadPack(
-                f"pack {path} has version {index.get('version')}, this code reads {VERSION}; make it anew"
-            )
-        images = _split(data["images"], data["image_ends"])
-        grounds = _split(data["grounds"], data["ground_ends"])
+        index, data = read_file(path, "training", "pack", VERSION, ("image", "ground"))
         sets: dict[str, list[Sample]] = defaultdict(list)
-        for row, image, ground in zip(index["rows"], images, grounds, strict=True):
+        for row, image, ground in zip(index["rows"], data["image"], data["ground"], strict=True):
             if row["val"] == validation:
-                cells = _decode(ground)
+                cells = decode(ground)
                 sample = Sample(
                     row["set"],
-                    _decode(image),
+                    decode(image),
                     cells[..., 0],
                     cells[..., 1],
                     float(row["gsd"]),
@@ -121,11 +163,3 @@ class Pack:
                 )
                 sets[row["set"]].append(sample)
         return cls(dict(sets))
-
-
-def _split(blob: Bytes, ends: npt.NDArray[np.int64]) -> list[Bytes]:
-    return np.split(blob, ends[:-1])
-
-
-def _decode(data: Bytes) -> Bytes:
-    return np.asarray(Image.open(io.BytesIO(data.tobytes())))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,20 +19,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 
-from terraloom.data.pack import Row, read_set
-from terraloom.data.stacks import Bytes, Dated, write_stacks
+from terraloom.data.pack import Row, held_out, read_set
+from terraloom.data.stacks import ENDS, LOSSLESS, UNIT, ZERO, Bytes, Dated, stored, write_stacks
 from terraloom.errors import InvalidInput
 
 Floats = npt.NDArray[np.float32]
 RGB = ("red", "green", "blue")
 TRAINED = 2 / 3  # of the ground of a multispectral scene
-ZERO, UNIT = (
-    80.0,
-    64.0,
-)  # stored value of 0 and steps to 1: from -1.25 to 2.73, since roofs lie far above the stretch
 CROP = 256  # px, side of held-out crops
 SHOWN = 4  # held-out places of a set in the pack
 PER_CLASS = 14  # UC Merced images of a class
@@ -45,7 +41,6 @@ SINGLES = (
     "eurosat_mosaic",
     "ucmerced",
 )
-LOSSLESS: dict[str, Any] = {"lossless": True, "quality": 70, "method": 4}
 LOSSY: dict[str, Any] = {"quality": 92, "method": 4}
 SENTINEL2 = {
     "B04": "red", "B03": "green", "B02": "blue", "B08": "nir", "B05": "rededge071", "B06": "rededge075",
@@ -131,19 +126,18 @@ def _on_grid(file: rasterio.DatasetReader, grid: Any) -> tuple[float, Floats]:
 
 def stretches(values: Floats, known: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
     """(middle, half range) of each band, by the 0.5 and 99.5 percentiles of its known pixels."""
-    ends = [np.percentile(v[known], (0.5, 99.5)) for v in values]
+    ends = [np.percentile(v[known], ENDS) for v in values]
     return [((low + high) / 2, max(high - low, 1e-6) / 2) for low, high in ends]
 
 
-def _stored(scene: Scene) -> Bytes:
+def _eight_bits(scene: Scene) -> Bytes:
     pairs = np.array(stretches(scene.values, scene.known), np.float32)[:, :, None, None]
-    normal = (scene.values - pairs[:, 0]) / pairs[:, 1]
-    return np.asarray(np.round(normal * UNIT + ZERO).clip(0, 255), np.uint8)
+    return stored((scene.values - pairs[:, 0]) / pairs[:, 1])
 
 
 def _multispectral(data_dir: Path, name: str, roles: dict[str, str], axis: int) -> Iterator[Entry]:
     scene = read_scene(data_dir, name, roles)
-    pixels = _stored(scene)
+    pixels = _eight_bits(scene)
     metres = 10.0 if name.startswith("sentinel2") else 30.0
     whole = Dated(
         name, name, scene.bands, scene.coarseness, metres, pixels, zero=(ZERO,), unit=(UNIT,)
@@ -166,32 +160,35 @@ def _landsat8(data_dir: Path) -> Iterator[Entry]:
     return _multispectral(data_dir, "landsat8_multispectral", LANDSAT8, 1)
 
 
-def _naip(data_dir: Path) -> Iterator[Entry]:
-    """RGB and near infrared of all dates but the last; the last but one is held out."""
-    from PIL import Image
-
+def read_naip(data_dir: Path) -> list[Dated]:
+    """Red, green, blue and near infrared of all dates but the last, which is reserved and not opened; oldest first."""
     index = (data_dir / "naip.jsonl").read_text("utf-8").splitlines()
     reserved = max(str(json.loads(line)["date"]) for line in index)
-    earlier = read_set(data_dir, "naip", lambda row: row["date"] != reserved)
-    rows = sorted(earlier, key=lambda pair: str(pair[0]["date"]))
+    images = []
     with tarfile.open(data_dir / "naip.tar") as tar:
-        for i, (row, rgb) in enumerate(rows):
+        for row, rgb in read_set(data_dir, "naip", lambda row: row["date"] != reserved):
             file = tar.extractfile(row["nir"])
             assert file is not None
             nir = np.asarray(Image.open(file).convert("L"))
             pixels = np.concatenate([rgb, nir[:, :, None]], 2).transpose(2, 0, 1)
-            image = _dated("naip", row, pixels, (*RGB, "nir"))
-            held_out = i == len(rows) - 1
-            if not held_out:
-                yield image, False, LOSSY
-            for k in range(SHOWN):  # the sheet shows what came before too
-                part = pixels[:, 100:356, 200 * k : 200 * k + CROP]
-                yield replace(image, place=f"naip/{k}", pixels=part), True, LOSSY
+            images.append(_dated("naip", row, pixels, (*RGB, "nir")))
+    return sorted(images, key=lambda image: str(image.date))
+
+
+def _naip(data_dir: Path) -> Iterator[Entry]:
+    """The last but one date is held out; the sheet shows what came before too."""
+    images = read_naip(data_dir)
+    for image in images:
+        if image is not images[-1]:
+            yield image, False, LOSSY
+        for k in range(SHOWN):
+            part = image.pixels[:, 100:356, 200 * k : 200 * k + CROP]
+            yield replace(image, place=f"naip/{k}", pixels=part), True, LOSSY
 
 
 def held_out_series(series: str) -> bool:
     """Whether a Landsat place is on the held-out side: a third of them."""
-    return zlib.crc32(series.encode()) % 3 == 0
+    return held_out(series, one_in=3)
 
 
 def matched(dates: Sequence[Bytes]) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:

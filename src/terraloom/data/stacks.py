@@ -10,8 +10,6 @@ Needs numpy, pillow and safetensors alone; terraloom.data.stack_pack makes the f
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,17 +17,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from terraloom.data.packed import encode
-from terraloom.errors import BadPack
+from terraloom.data.packed import decode, encode, read_file, write_file
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 VERSION = 1
 GROUP = 3  # bands in a WebP
+ENDS = (0.5, 99.5)  # percentiles of the known pixels that a stretch takes to -1 and 1
+ZERO, UNIT = (
+    80.0,
+    64.0,
+)  # stored value of 0 and steps to 1: from -1.25 to 2.73, since roofs lie far above the stretch
+LOSSLESS: dict[str, Any] = {"lossless": True, "quality": 70, "method": 4}
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Dated:
         return np.asarray((raw - zero) / unit, np.float32)
 
 
+def stored(values: Floats) -> Bytes:
+    """Stretched values as a pack holds them, about `ZERO` in steps of 1 / `UNIT`."""
+    return np.asarray(np.round(values * UNIT + ZERO).clip(0, 255), np.uint8)
+
+
 @dataclass(frozen=True)
 class Stacks:
     """Images of a pack by set and place, in the order of their dates."""
@@ -70,19 +75,8 @@ class Stacks:
         Raises:
             BadPack: the file is missing, damaged or of another version.
         """
-        try:
-            data = load_file(path)
-            index = json.loads(data["index"].tobytes())
-            version = index["version"]
-            files = iter(np.split(data["images"], data["image_ends"][:-1]))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise BadPack(
-                f"cannot read frames pack {path}: {error}; make it with: terraloom data frames-pack"
-            ) from error
-        if version != VERSION:
-            raise BadPack(
-                f"frames pack {path} has version {version}, this code reads {VERSION}; make it anew"
-            )
+        index, data = read_file(path, "frames", "frames-pack", VERSION)
+        files = iter(data["image"])
         stacks: dict[str, dict[str, list[Dated]]] = {}
         for row in index["rows"]:
             groups = [next(files) for _ in range(-(-len(row["bands"]) // GROUP))]
@@ -99,8 +93,9 @@ def _by_date(images: list[Dated]) -> list[Dated]:
 
 
 def _decoded(row: dict[str, Any], groups: list[Bytes]) -> Dated:
-    layers = [np.asarray(Image.open(io.BytesIO(g.tobytes())).convert("RGB")) for g in groups]
-    pixels = np.concatenate(layers, 2)[:, :, : len(row["bands"])].transpose(2, 0, 1)
+    pixels = np.concatenate([decode(group) for group in groups], 2)[
+        :, :, : len(row["bands"])
+    ].transpose(2, 0, 1)
     known: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
     return Dated(pixels=np.ascontiguousarray(pixels), **known)
 
@@ -120,18 +115,4 @@ def write_stacks(path: Path, images: Sequence[tuple[Dated, bool, dict[str, Any]]
         for start in range(0, count, GROUP):
             numbers = [min(start + i, count - 1) for i in range(GROUP)]
             files.append(encode(image.pixels[numbers].transpose(1, 2, 0), "WEBP", **options))
-    index = json.dumps({"version": VERSION, "rows": rows}, separators=(",", ":")).encode()
-    part = path.with_name(f".{path.name}.part")
-    try:
-        save_file(
-            {
-                "index": np.frombuffer(index, np.uint8),
-                "images": np.frombuffer(b"".join(files), np.uint8),
-                "image_ends": np.cumsum([len(f) for f in files]),
-            },
-            part,
-        )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_file(path, {"version": VERSION, "rows": rows}, {"image": files})

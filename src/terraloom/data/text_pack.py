@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from terraloom.data import palette
 from terraloom.data.captions import CLOUDY, captions
@@ -38,7 +37,7 @@ from terraloom.data.pack import (
     thin,
     whole_cells,
 )  # fmt: skip
-from terraloom.data.packed import encode
+from terraloom.data.packed import encode, write_file
 from terraloom.errors import InvalidInput
 from terraloom.models.text_encoder import TOKENS, WIDTH, SentenceEncoder
 
@@ -104,22 +103,9 @@ def build_text_pack(
     texts, rows = index_rows(items)
     index = {"version": VERSION, "quality": quality, "rows": rows, "captions": texts}
     tokens, pooled = SentenceEncoder().encode(texts)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        save_file(
-            {
-                "index": np.frombuffer(_compact(index), np.uint8),
-                "images": np.frombuffer(b"".join(item.webp for item in items), np.uint8),
-                "image_ends": np.cumsum([len(item.webp) for item in items]),
-                "tokens": tokens.numpy().astype(np.float16),
-                "pooled": pooled.numpy().astype(np.float16),
-            },
-            part,
-        )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    vectors = {"tokens": tokens.numpy(), "pooled": pooled.numpy()}
+    halves = {name: array.astype(np.float16) for name, array in vectors.items()}
+    return write_file(path, index, {"image": [item.webp for item in items]}, halves)
 
 
 def _compressed(items: list[TextItem], budget: float) -> tuple[int, list[TextItem]]:

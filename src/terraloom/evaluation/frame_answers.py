@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,9 +20,8 @@ from terraloom.evaluation.frame_rivals import (
 )
 from terraloom.models.cascade import bicubic4
 from terraloom.models.frames import Frames
+from terraloom.training.frame_batches import Task
 
-Task = Literal["superres", "inpaint", "forecast"]
-TASKS: tuple[Task, ...] = ("superres", "inpaint", "forecast")
 Draw = Callable[
     [Frames, Tensor], Tensor
 ]  # one row, (1, 3, h, w) noise -> (1, 3, h, w) in the stretch

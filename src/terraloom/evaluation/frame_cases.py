@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.data import stack_pack
@@ -28,9 +27,9 @@ from terraloom.evaluation.held_out import (
 )
 from terraloom.metadata import Metadata
 from terraloom.models.cascade import SCALE, bicubic4, reduce4
-from terraloom.models.frames import BANDS, Frames, composed
-from terraloom.pipelines.scenes import MOST_FRAMES, frame, sequence, vector
-from terraloom.training.frame_batches import years
+from terraloom.models.frames import BANDS, MOST_FRAMES, Frames, composed
+from terraloom.pipelines.scenes import frame, sequence, vector
+from terraloom.training.frame_batches import coarsened, years
 from terraloom.training.holes import blobs
 
 SIDE, SMALL_SIDE = 256, 192  # px; the held-out third of the Landsat scene is 201 px high
@@ -100,7 +99,7 @@ def _superres(group: str, name: str, image: Dated, window: Window) -> Case:
     pixels = frame(base, torch.ones_like(base))
     for i, band in enumerate(image.bands):
         if band not in stack_pack.RGB:
-            pixels[BANDS.index(band)] = coarser(
+            pixels[BANDS.index(band)] = coarsened(
                 values[i], max(1, round(SCALE * image.coarseness[i]))
             )
     asked = Frames(
@@ -113,12 +112,6 @@ def _superres(group: str, name: str, image: Dated, window: Window) -> Case:
         coarse,
     )
     return Case(group, name, shown(truth), shown(coarse[0]), {"": asked})
-
-
-def coarser(band: Tensor, factor: int) -> Tensor:
-    """What a sensor of `factor` times coarser pixels sees of a band, (h, w), enlarged again."""
-    small = F.avg_pool2d(band[None, None], factor)
-    return F.interpolate(small, size=band.shape, mode="bicubic", align_corners=False)[0, 0]
 
 
 def inpaint_cases(held: HeldOut, quick: bool) -> Iterator[Case]:

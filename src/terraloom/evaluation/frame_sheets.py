@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terraloom.evaluation.frame_answers import OURS, Answers, Task
+from terraloom.evaluation.frame_answers import OURS, Answers
 from terraloom.evaluation.frame_cases import SIDE, SMALL_SIDE, Case
 from terraloom.evaluation.measures import Pixels
 from terraloom.evaluation.sheets import table_sheet
+from terraloom.training.frame_batches import Task
 
 GIVEN = {"superres": "given", "inpaint": "given", "forecast": "nearest date"}
 PER_GROUP = 2  # rows

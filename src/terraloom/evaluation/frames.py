@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from terraloom.evaluation import frame_card
-from terraloom.evaluation.frame_answers import OURS, Draw, Rivals, Task, draws
+from terraloom.evaluation.frame_answers import OURS, Draw, Rivals, draws
 from terraloom.evaluation.frame_cases import (
     Case,
     forecast_cases,
@@ -22,6 +22,7 @@ from terraloom.evaluation.frame_sheets import Shown, frame_sheet
 from terraloom.evaluation.held_out import HeldOut, check
 from terraloom.evaluation.perceptual import Perceptual
 from terraloom.evaluation.report import write
+from terraloom.training.frame_batches import Task
 
 Metrics = dict[str, Any]
 DRAWS = 4

@@ -7,20 +7,15 @@ one; the last one is reserved and never read. Landsat tiles: every third place, 
 
 from __future__ import annotations
 
-import json
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from terraloom.data import stack_pack
-from terraloom.data.pack import read_set
 from terraloom.data.stacks import Dated
 from terraloom.errors import InvalidInput
 from terraloom.models.frames import COLOURS
@@ -59,7 +54,7 @@ class HeldOut:
         return cls(
             _scene(data_dir, "sentinel2_multispectral", stack_pack.SENTINEL2, 2, 10.0),
             _scene(data_dir, "landsat8_multispectral", stack_pack.LANDSAT8, 1, 30.0),
-            _naip(data_dir),
+            stack_pack.read_naip(data_dir),
             by_date,
             stack_pack.read_peru(data_dir),
         )
@@ -83,32 +78,6 @@ def _scene(data_dir: Path, name: str, roles: dict[str, str], axis: int, gsd: flo
     edge = int(scene.values.shape[axis] * stack_pack.TRAINED) + 1
     part: Any = scene.values[:, :, edge:] if axis == 2 else scene.values[:, edge:]
     return Dated(name, name, scene.bands, scene.coarseness, gsd, part, zero=middle, unit=half)
-
-
-def _naip(data_dir: Path) -> list[Dated]:
-    """Red, green, blue and near infrared of all dates but the last one, which is not read."""
-    lines = (data_dir / "naip.jsonl").read_text("utf-8").splitlines()
-    last = max(str(json.loads(line)["date"]) for line in lines)
-    images = []
-    with tarfile.open(data_dir / "naip.tar") as tar:
-        for row, rgb in read_set(data_dir, "naip", lambda row: str(row["date"]) < last):
-            nir = np.asarray(Image.open(tar.extractfile(row["nir"])).convert("L"))  # type: ignore[arg-type]
-            pixels = np.concatenate([rgb, nir[:, :, None]], 2).transpose(2, 0, 1)
-            bands = (*stack_pack.RGB, "nir")
-            images.append(
-                Dated(
-                    "naip",
-                    "naip",
-                    bands,
-                    (1.0,) * 4,
-                    row["gsd"],
-                    pixels,
-                    row["lon"],
-                    row["lat"],
-                    row["date"],
-                )
-            )
-    return sorted(images, key=years)
 
 
 def windows(image: Dated, side: int) -> Iterator[Window]:

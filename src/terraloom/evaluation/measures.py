@@ -66,12 +66,20 @@ def reduced(rgb: npt.NDArray[Any]) -> Floats:
 def detail(rgb: Pixels) -> Floats:
     """Grey image minus its Gaussian blur of sigma `BLUR`, float (h - 16, w - 16): the rim has no blur."""
     reach = int(4 * BLUR)
-    t = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    kernel = torch.exp(-((t / BLUR) ** 2) / 2)
-    kernel = kernel / kernel.sum()
     grey = torch.from_numpy(rgb.astype(np.float32)).mean(0)[None, None]
-    smooth = F.conv2d(F.conv2d(grey, kernel[None, None, :, None]), kernel[None, None, None])
-    return np.asarray((grey[..., reach:-reach, reach:-reach] - smooth)[0, 0].numpy(), np.float64)
+    sharp = (grey - blurred(grey, BLUR, reach))[0, 0, reach:-reach, reach:-reach]
+    return np.asarray(sharp.numpy(), np.float64)
+
+
+def blurred(x: Tensor, sigma: float, reach: int) -> Tensor:
+    """Gaussian blur of (B, C, H, W); the image is mirrored beyond its edge."""
+    t = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+    kernel = torch.exp(-((t / sigma) ** 2) / 2)
+    kernel = kernel / kernel.sum()
+    b, c, h, w = x.shape
+    flat = F.pad(x.reshape(b * c, 1, h, w), (reach,) * 4, mode="reflect")
+    flat = F.conv2d(F.conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None])
+    return flat.reshape(b, c, h, w)
 
 
 def share_of_lattice(x: Floats, period: int) -> float:

@@ -6,8 +6,9 @@ Images are (B, 3, H, W) float32 in [0, 1]; a mask (B, 1, H, W), 1 where it count
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from terraloom.evaluation.measures import blurred
 
 SSIM_SIGMA, SSIM_REACH = 1.5, 5  # Wang et al. 2004: a Gaussian window of 11 x 11 px
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
@@ -27,7 +28,7 @@ def ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> Tensor:
     """
 
     def smooth(x: Tensor) -> Tensor:
-        return _blurred(x, SSIM_SIGMA, SSIM_REACH)
+        return blurred(x, SSIM_SIGMA, SSIM_REACH)
 
     middle = (
         truth.mean()
@@ -49,7 +50,7 @@ def octaves(image: Tensor, mask: Tensor | None = None) -> Tensor:
     Differences of Gaussian blurs, squared: local, so that the inside of a hole has a spectrum too.
     """
     grey = image.mean(1, keepdim=True)
-    blurs = [grey if s == 0 else _blurred(grey, s, int(4 * s)) for s in SIGMAS]
+    blurs = [grey if s == 0 else blurred(grey, s, int(4 * s)) for s in SIGMAS]
     pairs = zip(blurs, blurs[1:], strict=False)
     return torch.stack([_mean((a - b).square(), mask) for a, b in pairs], 1)
 
@@ -76,14 +77,3 @@ def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.mean((1, 2, 3))
     return (values * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1)
-
-
-def _blurred(x: Tensor, sigma: float, reach: int) -> Tensor:
-    """Gaussian blur of (B, C, H, W); the image is mirrored beyond its edge."""
-    t = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-((t / sigma) ** 2) / 2)
-    kernel = kernel / kernel.sum()
-    b, c, h, w = x.shape
-    flat = F.pad(x.reshape(b * c, 1, h, w), (reach,) * 4, mode="reflect")
-    flat = F.conv2d(F.conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None])
-    return flat.reshape(b, c, h, w)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from terraloom.data.stacks import Dated, write_stacks
+from terraloom.data.stacks import LOSSLESS, UNIT, ZERO, Dated, stored, write_stacks
 from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster, same_grid
 from terraloom.io.scenefiles import SUFFIXES
@@ -28,8 +28,6 @@ SET = "stack"  # what recipes call it
 SIDE = 256  # pixels of a square
 KNOWN = 0.98  # share of a square's values, at least; dark water often reads as nodata
 HELD_OUT = 10  # every tenth square is kept for the contact sheet
-ZERO, UNIT = 80.0, 64.0  # as in terraloom.data.stack_pack
-LOSSLESS: dict[str, Any] = {"lossless": True, "quality": 70, "method": 4}
 
 Progress = Callable[[str, int], None]
 Floats = npt.NDArray[np.float32]
@@ -121,7 +119,6 @@ def _image(place: str, scene: Raster, bands: list[str], values: Floats) -> Dated
     known = scene.metadata
     if known.gsd is None:
         raise InvalidInput(f"{scene.paths[0]} has no CRS, so no pixel size; give GeoTIFFs")
-    pixels = np.round(values * UNIT + ZERO).clip(0, 255).astype(np.uint8)
     whole = scene.grid.transform.determinant
     shares = [scene.source(b).grid.transform.determinant / whole for b in bands]
     return Dated(
@@ -130,7 +127,7 @@ def _image(place: str, scene: Raster, bands: list[str], values: Floats) -> Dated
         bands=tuple(bands),
         coarseness=tuple(abs(share) ** 0.5 for share in shares),
         gsd=known.gsd,
-        pixels=pixels,
+        pixels=stored(values),
         lon=known.lon,
         lat=known.lat,
         date=scene.date,

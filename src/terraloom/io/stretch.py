@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from terraloom.data.stacks import ENDS
 from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster
 from terraloom.io.source import Known
 
 Floats = npt.NDArray[np.float32]
-
-ENDS = (0.5, 99.5)  # percentiles of the known pixels that become -1 and 1
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ BANDS = (
 )
 CHANNELS = len(BANDS) + 1
 COLOURS = 3
+RGB = BANDS[:COLOURS]
+MOST_FRAMES = 3  # dates that are shown at once, in training and after
 IN_CHANNELS = (COLOURS + COLOURS + 1) * FACTOR**2  # noise, base, free
 LIMIT = 1.5  # what the networks see is held to +- this; roofs and clouds may lie far outside the stretch
 

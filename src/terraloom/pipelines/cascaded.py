@@ -10,10 +10,10 @@ from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster
 from terraloom.io.stretch import stretch_of
 from terraloom.models.cascade import SCALE
-from terraloom.models.frames import filled
+from terraloom.models.frames import RGB, filled
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.refine import HALO, engine_for
-from terraloom.pipelines.scenes import LEVEL, RGB, Scene, Strip, finer, fitted, known_limits, read
+from terraloom.pipelines.scenes import LEVEL, Scene, Strip, finer, fitted, known_limits, read
 from terraloom.pipelines.windows import SIDE, Floats
 from terraloom.weights import find
 

@@ -16,13 +16,11 @@ from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster, same_grid
 from terraloom.io.sequence import SUFFIXES, write_sequence
 from terraloom.io.source import Pixels
-from terraloom.metadata import Metadata
-from terraloom.models.frames import Frames, composed
+from terraloom.metadata import Metadata, ordinal
+from terraloom.models.frames import MOST_FRAMES, Frames, composed
 from terraloom.pipelines.backdrop import CONTEXT
-from terraloom.pipelines.dates import ordinal
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.scenes import (
-    MOST_FRAMES,
     Scene,
     Strip,
     frame,

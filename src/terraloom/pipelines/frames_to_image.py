@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
@@ -27,15 +27,16 @@ from terraloom.models.satellite_unet import SatelliteUNet
 from terraloom.official import load_controlnet, load_official
 from terraloom.pipelines import output, prompts, sampling
 from terraloom.pipelines.guidance import Scales, conditions
+from terraloom.pipelines.loading import LocalPipeline
 from terraloom.pipelines.size import Pixels
 from terraloom.pipelines.steered import Steered, check_frames, vectors
-from terraloom.weights import FRAMES, Checkpoint, find_frames, load_frames, loader
+from terraloom.weights import FRAMES, find_frames, load_frames, loader
 
 STEPS, GUIDANCE = 50, 1.0
 PROMPT = "a satellite image"
 
 
-class FramesToImage(DiffusionPipeline):
+class FramesToImage(LocalPipeline):
     """Dated images of a place -> an image of it at another date, of another sensor or where pixels are missing.
 
     Without a VAE the networks are a small model's, which works on pixels and takes `Frames`. With one they are
@@ -54,6 +55,7 @@ class FramesToImage(DiffusionPipeline):
         InvalidInput: some of the four parts that DiffusionSat needs are there, but not all.
     """
 
+    _loader = loader(FRAMES)
     _optional_components = ["scheduler", "vae", "text_encoder", "tokenizer"]
     model_cpu_offload_seq: Any = "text_encoder->unet->vae"
 
@@ -90,7 +92,6 @@ class FramesToImage(DiffusionPipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
         )
-        self._source: Checkpoint | None = None
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -117,21 +118,6 @@ class FramesToImage(DiffusionPipeline):
         pipe = cls(*load_frames(source, torch_dtype))
         pipe._source = source
         return pipe
-
-    def save_pretrained(self, save_directory: str | PathLike[str], **others: Any) -> None:  # type: ignore[override]
-        """Write all parts and `model_index.json`, and `pipeline.py` for `DiffusionPipeline.from_pretrained`."""
-        super().save_pretrained(save_directory, **others)
-        (Path(save_directory) / "pipeline.py").write_text(loader(FRAMES), "utf-8")
-
-    @property
-    def name(self) -> str:
-        """Of the folder that the model was loaded from, else "custom"."""
-        return self._source.name if self._source else "custom"
-
-    @property
-    def digest(self) -> str:
-        """First 16 hex digits of the networks' weights and shape, "" when they were not loaded from a small folder."""
-        return self._source.digest if self._source else ""
 
     @torch.no_grad()
     def draw(self, frames: Frames, noise: Tensor) -> Tensor:

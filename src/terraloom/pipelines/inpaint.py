@@ -19,12 +19,11 @@ from torch import Tensor
 from terraloom.io.masks import Hole, hole
 from terraloom.io.raster import Raster, same_grid
 from terraloom.io.source import Pixels
-from terraloom.models.frames import Frames
+from terraloom.metadata import ordinal
+from terraloom.models.frames import MOST_FRAMES, Frames
 from terraloom.pipelines.backdrop import Backdrop, Window
-from terraloom.pipelines.dates import ordinal
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.scenes import (
-    MOST_FRAMES,
     Scene,
     Strip,
     around,

@@ -23,13 +23,11 @@ from terraloom.io.source import Grid, Known, Pixels
 from terraloom.io.stretch import Stretch, stretch_of
 from terraloom.metadata import RANGES, Metadata
 from terraloom.models.cascade import SCALE, bounded
-from terraloom.models.frames import BANDS, CHANNELS, COLOURS
+from terraloom.models.frames import BANDS, CHANNELS, COLOURS, MOST_FRAMES, RGB
 from terraloom.noise import NoiseField
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.windows import SIDE, Floats, Lattice, mirrored, strips
 
-RGB = BANDS[:COLOURS]
-MOST_FRAMES = 3  # dates that a network is shown at once, as in training
 LEVEL = 18  # the widest of the noise field's: it does not repeat within 67 million pixels
 
 Window = tuple[int, int, int, int]  # x, y, width, height

@@ -22,15 +22,15 @@ from terraloom.official import DEFAULTS, is_official, load_official
 from terraloom.pipelines import output, prompts, sampling
 from terraloom.pipelines.cover import cover_of
 from terraloom.pipelines.guidance import Conditions, Scales, conditions
-from terraloom.pipelines.loading import loading
+from terraloom.pipelines.loading import LocalPipeline, loading
 from terraloom.pipelines.refine import refine
 from terraloom.pipelines.size import USUAL_GSD, Pixels, Size
-from terraloom.weights import LOADER, Checkpoint, find_pipeline, load_unet
+from terraloom.weights import LOADER, find_pipeline, load_unet
 
 Callback = Callable[[DiffusionPipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 
 
-class TextToImage(DiffusionPipeline):
+class TextToImage(LocalPipeline):
     """Prompt and metadata -> satellite image.
 
     A model with a `PixelAutoencoder` draws images of its own size (64 px), which the cascade refines to the size asked
@@ -47,6 +47,7 @@ class TextToImage(DiffusionPipeline):
         guidance: default of `guidance_scale`.
     """
 
+    _loader = LOADER
     _optional_components = ["text_encoder", "tokenizer"]
     _callback_tensor_inputs = ["latents"]
     model_cpu_offload_seq: Any = "text_encoder->unet->vae"
@@ -79,7 +80,6 @@ class TextToImage(DiffusionPipeline):
         )
         defaults = {"steps": steps, "guidance": guidance}
         self.register_to_config(**defaults)  # type: ignore[no-untyped-call]
-        self._source: Checkpoint | None = None
         self._guidance_scale, self._num_timesteps, self._interrupt = guidance, steps, False
 
     @classmethod
@@ -113,21 +113,6 @@ class TextToImage(DiffusionPipeline):
             )
         pipe._source = source
         return pipe
-
-    def save_pretrained(self, save_directory: str | PathLike[str], **others: Any) -> None:  # type: ignore[override]
-        """Write all parts and `model_index.json`, and `pipeline.py` for `DiffusionPipeline.from_pretrained`."""
-        super().save_pretrained(save_directory, **others)
-        (Path(save_directory) / "pipeline.py").write_text(LOADER, "utf-8")
-
-    @property
-    def name(self) -> str:
-        """Of the folder that the model was loaded from, else "custom"."""
-        return self._source.name if self._source else "custom"
-
-    @property
-    def digest(self) -> str:
-        """First 16 hex digits of the network's weights and shape, "" when the model was not loaded from a folder."""
-        return self._source.digest if self._source else ""
 
     @property
     def guidance_scale(self) -> float:

@@ -7,7 +7,6 @@ and the generator passed in alone.
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from torch import Tensor
 
+from terraloom.data.packed import read_file
 from terraloom.errors import BadPack, InvalidInput
 from terraloom.metadata import FIELDS, Metadata
 
@@ -70,23 +68,14 @@ class TextPack:
         Raises:
             BadPack: the file is missing, damaged or of another version.
         """
+        index, data = read_file(path, "text", "text-pack", VERSION)
         try:
-            data = load_file(path)
-            index = json.loads(data["index"].tobytes())
-            version = index["version"]
-            images = np.split(data["images"], data["image_ends"][:-1])
             tokens, pooled = data["tokens"], data["pooled"]
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise BadPack(
-                f"cannot read text pack {path}: {error}; make it with: terraloom text-pack"
-            ) from error
-        if version != VERSION:
-            raise BadPack(
-                f"text pack {path} has version {version}, this code reads {VERSION}; make it anew"
-            )
+        except KeyError as error:
+            raise BadPack(f"text pack {path} has no {error}; make it anew") from error
         rows = [
             _row(row, image)
-            for row, image in zip(index["rows"], images, strict=True)
+            for row, image in zip(index["rows"], data["image"], strict=True)
             if row["val"] == validation
         ]
         return cls(rows, index["captions"], tokens, pooled)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import Any, Literal
 
 import numpy as np
@@ -19,19 +18,25 @@ from torch import Tensor
 
 from terraloom.data.stacks import Dated, Stacks
 from terraloom.errors import InvalidInput
-from terraloom.metadata import Metadata
+from terraloom.metadata import Metadata, ordinal
 from terraloom.models.cascade import SCALE, bicubic4, reduce4
-from terraloom.models.frames import BANDS, CHANNELS, COLOURS, Frames, composed
+from terraloom.models.frames import (
+    BANDS,
+    CHANNELS,
+    COLOURS,
+    MOST_FRAMES,
+    RGB,
+    Frames,
+    composed,
+)
 from terraloom.training.holes import hole
 
 Task = Literal["superres", "inpaint", "forecast"]
 TASKS: tuple[Task, ...] = ("superres", "inpaint", "forecast")
 Floats = npt.NDArray[np.float32]
-RGB = BANDS[:COLOURS]
 ANY_TRIPLE = 0.15  # share of images of more than three bands that show three others as colours
 OTHER_DATES = 0.6  # share of in-painting with other dates, where there are some
 CLOUDED = 0.3  # share of those that have a hole too
-MOST_FRAMES = 3
 YEARS = 15  # of the random shift, at most, both ways
 OLDEST = 1980  # year that metadata can say
 PLACED = 0.5  # share of crops whose position is told
@@ -160,7 +165,7 @@ def _jitter(rng: np.random.Generator) -> tuple[float, float]:
 Row = dict[str, Any]
 
 
-def _superres(self: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Row:
+def _superres(batches: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Row:
     """Its bands reduced by four -> one frame; the colours in full -> truth."""
     k = int(rng.integers(len(crop.images)))
     image, values = crop.images[k], crop.values[k]
@@ -170,51 +175,52 @@ def _superres(self: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Row:
     noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), dtype=np.float32))
     coarse = clean + float(rng.random() < 0.5) * float(rng.uniform(0, 0.02)) * noise
     truth = truth + bicubic4(coarse - clean)
-    pixels = torch.zeros(CHANNELS, self.side, self.side)
-    pixels[:COLOURS], pixels[-1] = bicubic4(coarse)[0], 1
-    if rng.random() >= self.drop_bands:
+    pixels = torch.zeros(CHANNELS, batches.side, batches.side)
+    base = bicubic4(coarse)[0]
+    pixels[:COLOURS], pixels[-1] = base, 1
+    if rng.random() >= batches.drop_bands:
         for i in extras:
             if rng.random() < 0.1:
                 continue
             factor = max(1, round(SCALE * image.coarseness[i]))
-            pixels[BANDS.index(image.bands[i])] = _coarsened(torch.from_numpy(values[i]), factor)
-    seen = _coarser(self._told(rng, crop, k), crop.gsd * SCALE)
+            pixels[BANDS.index(image.bands[i])] = coarsened(torch.from_numpy(values[i]), factor)
+    seen = _coarser(batches._told(rng, crop, k), crop.gsd * SCALE)
     return {
         "pixels": [pixels],
         "dated": [seen],
-        "target": self._told(rng, crop, k),
-        "base": bicubic4(coarse)[0],
-        "free": torch.ones(1, self.side, self.side),
+        "target": batches._told(rng, crop, k),
+        "base": base,
+        "free": torch.ones(1, batches.side, batches.side),
         "coarse": coarse[0],
         "truth": truth[0],
     }
 
 
-def _inpaint(self: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Row:
+def _inpaint(batches: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Row:
     """An image with a hole, and other dates of the place for some -> the image."""
     k = int(rng.integers(len(crop.images)))
     colours, _ = _colours(rng, crop.images[k])
     truth = torch.from_numpy(crop.values[k][colours])
-    missing = torch.from_numpy(hole(rng, self.side))[None]
+    missing = torch.from_numpy(hole(rng, batches.side))[None]
     shown = [(k, truth, 1 - missing)]
     rest = [i for i in range(len(crop.images)) if i != k]
     if rest and rng.random() < OTHER_DATES:
         for i in rng.permutation(rest)[: int(rng.integers(1, MOST_FRAMES))]:
             there = torch.ones_like(missing)
             if rng.random() < CLOUDED:
-                there = 1 - torch.from_numpy(hole(rng, self.side))[None]
+                there = 1 - torch.from_numpy(hole(rng, batches.side))[None]
             shown.append((int(i), torch.from_numpy(crop.values[i][colours]), there))
     base = composed([(truth[None], 1 - missing[None])])[0]
-    return _with_dates(self, rng, crop, k, shown, base, missing, truth)
+    return _with_dates(batches, rng, crop, k, shown, base, missing, truth)
 
 
-def _forecast(self: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Row:
+def _forecast(batches: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Row:
     """Up to three other dates -> a date, before, between or after them."""
     k = int(rng.integers(len(crop.images)))
     colours, _ = _colours(rng, crop.images[k])
     rest = [i for i in range(len(crop.images)) if i != k]
     count = int(rng.integers(1, min(MOST_FRAMES, len(rest)) + 1))
-    whole = torch.ones(1, self.side, self.side)
+    whole = torch.ones(1, batches.side, batches.side)
     shown = [
         (int(i), torch.from_numpy(crop.values[i][colours]), whole)
         for i in rng.permutation(rest)[:count]
@@ -222,11 +228,11 @@ def _forecast(self: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Row:
     when = years(crop.images[k])
     nearest = min(shown, key=lambda s: abs(years(crop.images[s[0]]) - when))
     truth = torch.from_numpy(crop.values[k][colours])
-    return _with_dates(self, rng, crop, k, shown, nearest[1], whole, truth)
+    return _with_dates(batches, rng, crop, k, shown, nearest[1], whole, truth)
 
 
 def _with_dates(
-    self: FrameBatches,
+    batches: FrameBatches,
     rng: np.random.Generator,
     crop: _Crop,
     k: int,
@@ -238,14 +244,14 @@ def _with_dates(
     """Frames in the order of their dates: (number of the image, colours, where they are known)."""
     pixels, dated = [], []
     for i, colours, known in sorted(shown, key=lambda s: years(crop.images[s[0]])):
-        frame = torch.zeros(CHANNELS, self.side, self.side)
+        frame = torch.zeros(CHANNELS, batches.side, batches.side)
         frame[:COLOURS], frame[-1:] = colours * known, known
         pixels.append(frame)
-        dated.append(self._told(rng, crop, i))
+        dated.append(batches._told(rng, crop, i))
     return {
         "pixels": pixels,
         "dated": dated,
-        "target": self._told(rng, crop, k),
+        "target": batches._told(rng, crop, k),
         "base": base,
         "free": free,
         "coarse": None,
@@ -258,11 +264,7 @@ MAKERS: dict[Task, Any] = {"superres": _superres, "inpaint": _inpaint, "forecast
 
 def years(image: Dated) -> float:
     """Date as a number, for order and distance; 0 when unknown."""
-    if not image.date:
-        return 0.0
-    parts = [int(p) for p in image.date.split("-")]
-    year, month, day = (*parts, *(7, 1)[len(parts) - 1 :])[:3]
-    return date(year, month, day).toordinal() / 365.25
+    return ordinal(image.date) / 365.25
 
 
 def _colours(
@@ -279,7 +281,7 @@ def _colours(
     return [int(i) for i in rng.permutation(list(pool))[:COLOURS]], []
 
 
-def _coarsened(band: Tensor, factor: int) -> Tensor:
+def coarsened(band: Tensor, factor: int) -> Tensor:
     """A band as a sensor of `factor` times coarser pixels would show it, enlarged again."""
     size = band.shape[-2:]
     small = F.avg_pool2d(band[None, None], factor, ceil_mode=True)
