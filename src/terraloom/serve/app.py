@@ -166,9 +166,16 @@ def _tiler(settings: Settings) -> TilerFactory:
 
 
 def _encoded(image: ImageData, add_mask: bool = True, **options: Any) -> tuple[bytes, str]:
-    """titiler's image file, without an alpha channel that hides nothing."""
+    """titiler's image file, without an alpha channel that hides nothing.
+
+    The place is told even to formats that do not keep it: rasterio warns of images without one, and what rio-tiler does
+    to be quiet about it (`warnings.catch_warnings`) works for one thread at a time.
+    """
     found: tuple[bytes, str] = render_image(
-        image, add_mask=add_mask and not image.mask.all(), **options
+        image,
+        add_mask=add_mask and not image.mask.all(),
+        transform=image.transform,
+        **options,
     )
     return found
 
