@@ -21,7 +21,9 @@ pytest.importorskip("diffusers")
 pytest.importorskip("efficientnet_lite_pytorch")
 
 from terraloom.models.autoencoder import PixelAutoencoder  # noqa: E402
+from terraloom.models.critic import Features  # noqa: E402
 from terraloom.models.satellite_unet import SatelliteUNet  # noqa: E402
+from terraloom.training.likeness import looked_at, unlikeness  # noqa: E402
 from terraloom.training.loop import run  # noqa: E402
 
 RECIPE = """
@@ -51,8 +53,10 @@ accumulate = 2
 warmup_steps = 2
 sharpening = 1.0
 evaluations = 2
+total_steps = 5
 [losses]
 critic = 0.5
+feature = 0.1
 [data]
 batch = 3
 sharpening_batch = 2
@@ -142,9 +146,33 @@ def test_a_run_leaves_pipeline_sheet_and_figures(pack: Path, recipe: Path, tmp_p
     with Image.open(folder / "samples.png") as sheet:
         assert sheet.size == (5 * 64, 12 * 64)
     lines = [json.loads(v) for v in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["images"] == 2 * (3 + 3 + 2) and {"flow", "hinge", "score"} <= lines[-1].keys()
+    assert lines[-1]["images"] == 2 * (3 + 3 + 2)
+    assert {"flow", "feature", "hinge", "score"} <= lines[-1].keys()
     assert list((tmp_path / "out" / "tensorboard").glob("events*"))
     assert (folder / "critic.safetensors").stat().st_size > 0
+
+
+def test_nothing_is_learned_after_the_last_of_total_steps(
+    pack: Path, recipe: Path, tmp_path: Path
+) -> None:
+    def weights(steps: int) -> dict[str, torch.Tensor]:
+        run(recipe, pack, tmp_path / "out", steps=steps)
+        files = (tmp_path / "out" / "state").glob("*.safetensors")
+        read = {k: v for f in files for k, v in load_file(f).items()}
+        return {k: v for k, v in read.items() if k.startswith("module/model/")}
+
+    before, last, after = (weights(steps) for steps in (4, 5, 6))
+    assert any(not torch.equal(v, last[k]) for k, v in before.items())
+    assert all(torch.equal(v, after[k]) for k, v in last.items())
+
+
+def test_unlikeness_is_zero_for_the_same_images_and_grows_with_noise() -> None:
+    features = Features()
+    real, noise = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    true = looked_at(features, real)
+    assert torch.equal(unlikeness(true, true), torch.zeros(2))
+    little, much = (unlikeness(looked_at(features, real + s * noise), true) for s in (0.1, 0.5))
+    assert bool(((0 < little) & (little < much)).all())
 
 
 def test_adapters_change_the_weights_they_are_told_to(

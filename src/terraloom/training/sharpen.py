@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.diffusion.flow import restarted, seen_image, sigmas
@@ -21,18 +20,19 @@ from terraloom.models.autoencoder import PixelAutoencoder
 from terraloom.models.critic import Features, TextCritic
 from terraloom.training.captioned import TextBatch
 from terraloom.training.contest import contest
+from terraloom.training.likeness import looked_at
 
 Predict = Callable[[Tensor, Tensor, TextBatch], Tensor]
-SEEN_SIDE = 96  # px that the feature network is shown: its coarsest features are 3 x 3
 
 
 class Sharpening:
     """The critic, its optimizer and the generator's loss."""
 
-    def __init__(self, predict: Predict, recipe: dict[str, Any], device: torch.device) -> None:
-        self.predict, self.recipe, self.device = predict, recipe, device
+    def __init__(
+        self, predict: Predict, features: Features, recipe: dict[str, Any], device: torch.device
+    ) -> None:
+        self.predict, self.features, self.recipe, self.device = predict, features, recipe, device
         self.vae = PixelAutoencoder()
-        self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.critic = TextCritic().to(device)
         self.optimizer = torch.optim.Adam(
             self.critic.parameters(), recipe["optimizer"]["critic_lr"], betas=(0.0, 0.99)
@@ -43,7 +43,7 @@ class Sharpening:
     ) -> Tensor:
         """Update the critic, then return what it holds against the generated images, a scalar."""
         fake = self._generated(batch, rng)
-        seen, true = self._features(fake), self._features(batch.images)
+        seen, true = looked_at(self.features, fake), looked_at(self.features, batch.images)
         judged = (batch.pooled, batch.metadata)
         score, hinge = contest(
             self.critic,
@@ -73,9 +73,3 @@ class Sharpening:
 
     def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
         return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(self.device)
-
-    def _features(self, images: Tensor) -> list[Tensor]:
-        grown = F.interpolate(images, size=SEEN_SIDE, mode="bilinear", align_corners=False)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            seen = self.features(grown.contiguous(memory_format=torch.channels_last))
-        return [f.float() for f in seen]

@@ -1,9 +1,12 @@
 """Training text and metadata to image: rectified flow on captioned chips, then few-step sharpening.
 
-A step is a plain regression of the velocity (`terraloom.diffusion.flow`), with times from a logit-normal
-distribution (Esser et al. 2024, section 3.1). After `warmup_steps` a share of the steps is adversarial
-(`terraloom.training.sharpen`). Words and metadata are dropped by the batches, so one network knows all mixtures of
-given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a checkpoint instead.
+A step is a regression of the velocity (`terraloom.diffusion.flow`), with times from a logit-normal distribution
+(Esser et al. 2024, section 3.1), and where little noise is left also of features of the image that the network sees
+(`terraloom.training.likeness`): the mean of all sharp images that a noisy one may be is blurred, and far from each of
+them there. With `total_steps` the learning rate falls evenly to zero over their last third. After `warmup_steps` a
+share of the steps is adversarial (`terraloom.training.sharpen`). Words and metadata are dropped by the batches, so one
+network knows all mixtures of given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a
+checkpoint instead.
 """
 
 from __future__ import annotations
@@ -18,15 +21,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from terraloom.diffusion.flow import STEPS, flow_loss, noised, restarted, sigmas
+from terraloom.diffusion.flow import STEPS, flow_loss, noised, restarted, seen_image, sigmas
 from terraloom.models.autoencoder import PixelAutoencoder
+from terraloom.models.critic import Features
 from terraloom.models.satellite_unet import SatelliteUNet
 from terraloom.training.average import update_average
 from terraloom.training.captioned import TextBatch, TextBatches, TextPack
 from terraloom.training.contest import load_critic, save_critic
+from terraloom.training.likeness import looked_at, unlikeness
 from terraloom.training.sharpen import Sharpening
 
 SHOWN = 12  # rows of the contact sheet
+CLEAR = 0.7  # sigma from which on features say nothing of what is seen
+MAPS = 4  # features compared: strides 2 to 16
 
 
 class TextTask:
@@ -40,16 +47,23 @@ class TextTask:
             self._add_adapters(recipe["lora"])
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema}
-        o = recipe["optimizer"]
+        o, critical = recipe["optimizer"], recipe["schedule"].get("sharpening", 0) > 0
+        self.rates = {"model": o["lr"]}
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "model": torch.optim.AdamW(self.trained, o["lr"], betas=(0.9, 0.99), weight_decay=0.01)
         }
+        self.weights = {"flow": 1.0, "feature": float(recipe["losses"].get("feature", 0))}
+        self.features: Features | None = None
+        if critical or self.weights["feature"] > 0:
+            self.features = Features().to(device)
+            self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self.sharpening: Sharpening | None = None
-        if recipe["schedule"].get("sharpening", 0) > 0:
-            self.sharpening = Sharpening(self.predict, recipe, device)
+        if critical and self.features is not None:
+            self.sharpening = Sharpening(self.predict, self.features, recipe, device)
             self.modules["critic"] = self.sharpening.critic
             self.optimizers["critic"] = self.sharpening.optimizer
+            self.rates["sharpening"] = o["sharpening_lr"]
             # its own moments: the critic's gradients are far larger and would drown the regression's
             self.optimizers["sharpening"] = torch.optim.AdamW(
                 self.trained, o["sharpening_lr"], betas=(0.0, 0.99), weight_decay=0.01
@@ -80,15 +94,20 @@ class TextTask:
         sharpen = sharpen and rng.random() < schedule["sharpening"]
         count = int(self.recipe["optimizer"].get("accumulate", 1))
         logs: dict[str, float] = {"images": 0.0}
-        optimizer = self.optimizers["sharpening" if sharpen else "model"]
+        name = "sharpening" if sharpen else "model"
+        optimizer = self.optimizers[name]
+        for group in optimizer.param_groups:
+            group["lr"] = self.rates[name] * self._pace(step)
         optimizer.zero_grad(set_to_none=True)
         for _ in range(count):
             batch = self.batches.draw(rng, self._size(sharpen)).to(self.device)
             if sharpen and self.sharpening is not None:
                 loss = self.sharpening.loss(batch, rng, sync, logs)
             else:
-                loss = self._flow(batch, rng)
-                logs["flow"] = logs.get("flow", 0.0) + loss.item() / count
+                parts = self._flow(batch, rng)
+                loss = torch.stack([self.weights[k] * v for k, v in parts.items()]).sum()
+                for k, v in parts.items():
+                    logs[k] = logs.get(k, 0.0) + v.item() / count
             (loss / count).backward()  # type: ignore[no-untyped-call]
             logs["images"] += len(batch.images)
         sync(self.trained)
@@ -101,12 +120,28 @@ class TextTask:
         data = self.recipe["data"]
         return int(data["sharpening_batch"] if sharpen else data["batch"])
 
-    def _flow(self, batch: TextBatch, rng: np.random.Generator) -> Tensor:
+    def _pace(self, step: int) -> float:
+        """Factor of the learning rate."""
+        total = self.recipe["schedule"].get("total_steps")
+        return 1.0 if total is None else min(1.0, max(0.0, 3 * (1 - step / total)))
+
+    def _flow(self, batch: TextBatch, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The losses of a plain step, scalars."""
         x = self.vae.encode(batch.images)
         eps = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
         sigma = torch.from_numpy(rng.standard_normal(len(x), dtype=np.float32)).sigmoid()
         eps, sigma = eps.to(self.device), sigma.to(self.device)
-        return flow_loss(self.predict(noised(x, eps, sigma), sigma, batch), x, eps)
+        x_sigma = noised(x, eps, sigma)
+        velocity = self.predict(x_sigma, sigma, batch)
+        losses = {"flow": flow_loss(velocity, x, eps)}
+        near = (sigma < CLEAR).nonzero()[: (len(x) + 1) // 2, 0]  # half: a tenth of a step's time
+        if self.features is not None and self.weights["feature"] > 0 and len(near):
+            seen = self.vae.decode(seen_image(x_sigma, velocity, sigma)[near]).sample
+            with torch.no_grad():
+                true = looked_at(self.features, batch.images[near])[:MAPS]
+            apart = unlikeness(looked_at(self.features, seen)[:MAPS], true)
+            losses["feature"] = ((1 - sigma[near] / CLEAR) * apart).mean()
+        return losses
 
     def _fixed_rows(self, pack: TextPack) -> TextBatch:
         """Rows of the contact sheet, the same in every run of a recipe, with words and metadata undropped."""

@@ -1,0 +1,37 @@
+"""How alike images are in the features of a frozen network (`terraloom.models.critic.Features`)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terraloom.models.critic import Features
+
+SEEN_SIDE = 96  # px that the network is shown of a chip: its coarsest features are 3 x 3
+
+
+def looked_at(features: Features, images: Tensor) -> list[Tensor]:
+    """Maps of chips (B, 3, H, W) in [-1, 1], grown to `SEEN_SIDE`, finest first, float32."""
+    grown = F.interpolate(images, size=SEEN_SIDE, mode="bilinear", align_corners=False)
+    with torch.autocast(images.device.type, torch.bfloat16):
+        seen = features(grown.contiguous(memory_format=torch.channels_last))
+    return [f.float() for f in seen]
+
+
+def unlikeness(seen: list[Tensor], true: list[Tensor]) -> Tensor:
+    """Difference of features relative to each channel's size, mean over the images and the maps.
+
+    Args:
+        seen: maps (B, C, h, w) of the images, float32.
+        true: the maps of what they should show.
+
+    Returns:
+        (B,), 0 or more.
+    """
+    return torch.stack([_relative(a, b) for a, b in zip(seen, true, strict=True)]).mean(0)
+
+
+def _relative(a: Tensor, b: Tensor) -> Tensor:
+    """(B,): the size of a channel is its mean absolute value over the images of `b`."""
+    return ((a - b).abs() / (b.abs().mean((0, 2, 3), keepdim=True) + 0.05)).mean((1, 2, 3))
