@@ -12,7 +12,7 @@ from terraloom.errors import InvalidInput
 
 pytest.importorskip("diffusers")
 
-from terraloom.pipelines.guidance import Scales, conditions
+from terraloom.pipelines.guidance import Scales, conditions, projected
 
 scale = st.floats(0, 20)
 
@@ -84,3 +84,20 @@ def test_bad_scales(bad: object) -> None:
         Scales(bad, 1)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="metadata_guidance_scale"):
         Scales(1, bad)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 100))
+def test_projected_guidance_halves_what_moves_means_and_contrast(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    told, image, more = torch.randn(3, 1, 2, 4, 4, generator=generator)
+    contrast = image - image.mean((2, 3), keepdim=True)
+
+    def along(x: Tensor) -> Tensor:
+        return torch.stack([(x * contrast).sum(), *x.mean((2, 3)).flatten()])
+
+    moved = projected(told + more, told, image) - told
+    assert torch.allclose(along(moved), along(more) / 2, atol=1e-4)
+    assert torch.allclose(
+        projected(told + moved, told, image) - told - moved, (moved - more) / 2, atol=1e-4
+    )
+    assert torch.equal(projected(told, told, image), told)

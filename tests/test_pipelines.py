@@ -118,6 +118,15 @@ def test_every_image_of_a_batch_has_the_bytes_of_its_seed_alone(pipe: TextToImag
     assert len({image.tobytes() for image in batch}) == 4
 
 
+def test_guidance_is_projected_where_the_model_says_so(pipe: TextToImage) -> None:
+    assert pipe.config.projected
+    for scale, same in ((1.0, True), (5.0, False)):
+        usual = draw(pipe, guidance_scale=scale)
+        pipe.register_to_config(projected=False)
+        assert np.array_equal(usual, draw(pipe, guidance_scale=scale)) == same
+        pipe.register_to_config(projected=True)
+
+
 @pytest.mark.parametrize("stochastic", [False, True])
 def test_generators_are_seeds(pipe: TextToImage, stochastic: bool) -> None:
     """Also with a scheduler that adds noise at every step."""
@@ -172,7 +181,7 @@ def test_evaluations(pipe: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(pipe.unet, "forward", counted)
     pipe("a river", PLACE, seed=0)
     assert sum(rows) == 20  # the default: ten steps, two evaluations each
-    assert pipe.num_timesteps == 10 and pipe.guidance_scale == 3.0
+    assert pipe.num_timesteps == 10 and pipe.guidance_scale == 4.5
     for scales, expected in (((1, 1), 1), ((3, 1), 2), ((3, 2), 3)):
         rows.clear()
         draw(pipe, metadata=PLACE, guidance_scale=scales[0], metadata_guidance_scale=scales[1])
@@ -205,7 +214,8 @@ def test_callback_sees_and_replaces_latents(pipe: TextToImage) -> None:
         return {"latents": torch.zeros_like(tensors["latents"])}
 
     images = draw(pipe, ["a river", "forest"], callback_on_step_end=zero)
-    assert seen == [(0, 1000.0, (2, 12, 8, 8)), (1, 500.0, (2, 12, 8, 8))]
+    first, second = pipe.scheduler.timesteps.tolist()
+    assert seen == [(0, first, (2, 12, 8, 8)), (1, second, (2, 12, 8, 8))]
     assert np.allclose(images, 0.5, atol=0.003)
 
 
@@ -355,12 +365,13 @@ def test_saved_and_loaded_pipelines_are_the_same(pipe: TextToImage, tmp_path: Pa
 
 def test_a_swapped_scheduler_and_defaults_are_saved(pipe: TextToImage, tmp_path: Path) -> None:
     made = TextToImage(
-        pipe.unet, diffusers.FlowMatchHeunDiscreteScheduler(), pipe.vae, steps=7, guidance=2.0
-    )
+        pipe.unet, diffusers.FlowMatchHeunDiscreteScheduler(), pipe.vae, steps=7, guidance=2.0,
+        projected=True,
+    )  # fmt: skip
     made.save_pretrained(tmp_path)
     again = TextToImage.from_pretrained(tmp_path)
     assert type(again.scheduler) is diffusers.FlowMatchHeunDiscreteScheduler
-    assert (again.config.steps, again.config.guidance) == (7, 2.0)
+    assert (again.config.steps, again.config.guidance, again.config.projected) == (7, 2.0, True)
 
 
 @pytest.mark.parametrize("saved_by", ["save_pipeline", "save_pretrained"])

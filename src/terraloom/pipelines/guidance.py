@@ -4,6 +4,9 @@ out = u + g_m (m - u) + g_t (t - m): u is told nothing, m the metadata alone, t 
 (arXiv 2207.12598), with two conditions as Brooks et al. 2023 (arXiv 2211.09800, equation 3) have it. As a sum over the
 three predictions their factors are 1 - g_m, g_m - g_t and g_t: a prediction with factor 0 is never evaluated. So equal
 scales cost two evaluations a step, and scales of 1 cost one.
+
+Much guidance makes hard contrast and loud colours. What does it is the part of out - t that lies along the image seen,
+its means and its contrast: `projected` keeps `KEPT` of it (eta of Sadat et al. 2024, arXiv 2410.02416).
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import torch
 from torch import Tensor
 
 from terraloom.errors import InvalidInput
+
+KEPT = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,21 @@ class Scales:
         if not metadata_known:
             return 1 - self.text, 0.0, self.text
         return 1 - self.metadata, self.metadata - self.text, self.text
+
+
+def projected(guided: Tensor, told: Tensor, image: Tensor) -> Tensor:
+    """Guidance that moves the image's means and contrast less than all else, (1, C, h, w) float32.
+
+    Args:
+        guided: the sum, (1, C, h, w) float32.
+        told: the prediction that was told most, likewise.
+        image: what that prediction sees, likewise.
+    """
+    moved = guided - told
+    contrast = image - image.mean((2, 3), keepdim=True)
+    share = (moved * contrast).sum() / contrast.square().sum().clamp(min=1e-6)
+    along = moved.mean((2, 3), keepdim=True) + share * contrast
+    return guided - (1 - KEPT) * along
 
 
 @dataclass(frozen=True)

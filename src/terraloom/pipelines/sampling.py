@@ -12,8 +12,9 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
 )
 from torch import Tensor
 
+from terraloom.diffusion.flow import STEPS, seen_image
 from terraloom.errors import InvalidInput
-from terraloom.pipelines.guidance import Conditions
+from terraloom.pipelines.guidance import Conditions, projected
 
 SEED_END = 2**63
 Generators = torch.Generator | list[torch.Generator]
@@ -69,8 +70,11 @@ def timesteps(scheduler: Any, steps: int, device: torch.device) -> Tensor:
     return times
 
 
-def predict(unet: Any, x: Tensor, t: Tensor, told: Conditions) -> Tensor:
-    """The guided prediction for one image, (1, C, h, w) -> (1, C, h, w) float32."""
+def predict(unet: Any, x: Tensor, t: Tensor, told: Conditions, project: bool = False) -> Tensor:
+    """The guided prediction for one image, (1, C, h, w) -> (1, C, h, w) float32.
+
+    `project` is for networks of flow matching: guidance is `projected`.
+    """
     rows = len(told.factors)
     dtype, device = unet.dtype, unet.device
     more: dict[str, Any] = {}
@@ -85,19 +89,24 @@ def predict(unet: Any, x: Tensor, t: Tensor, told: Conditions) -> Tensor:
         return_dict=False,
         **more,
     )
-    return told.combine(output[0])
+    guided = told.combine(output[0])
+    if not project:
+        return guided
+    most = output[0][-1:].float()
+    return projected(guided, most, seen_image(x, most, t / STEPS))
 
 
 def advance(
-    scheduler: Any, unet: Any, x: Tensor, t: Tensor, told: list[Conditions], source: Generators
-) -> Tensor:
+    scheduler: Any, unet: Any, x: Tensor, t: Tensor, told: list[Conditions], source: Generators,
+    project: bool = False,
+) -> Tensor:  # fmt: skip
     """One step of all images, (B, C, h, w) -> same, float32.
 
     The network sees one image at a time, in one shape of its tensors: so an image's bytes do not depend on the others.
     """
     scaled = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
     rows = zip(scaled.split(1), told, strict=True)
-    prediction = torch.cat([predict(unet, row, t, known) for row, known in rows])
+    prediction = torch.cat([predict(unet, row, t, known, project) for row, known in rows])
     takes = inspect.signature(scheduler.step).parameters
     more = {"generator": source} if "generator" in takes else {}
     step: Tensor = scheduler.step(prediction, t, x, return_dict=False, **more)[0]

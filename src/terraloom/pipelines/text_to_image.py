@@ -45,6 +45,7 @@ class TextToImage(LocalPipeline):
         tokenizer: of the `CLIPTextModel`.
         steps: default of `num_inference_steps`.
         guidance: default of `guidance_scale`.
+        projected: guidance moves contrast less (terraloom.pipelines.guidance); for flow matching.
     """
 
     _loader = LOADER
@@ -68,6 +69,7 @@ class TextToImage(LocalPipeline):
         tokenizer: Any = None,
         steps: int = 10,
         guidance: float = 3.0,
+        projected: bool = False,
     ) -> None:
         super().__init__()
         nn.Module.to(unet, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
@@ -78,7 +80,7 @@ class TextToImage(LocalPipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
         )
-        defaults = {"steps": steps, "guidance": guidance}
+        defaults = {"steps": steps, "guidance": guidance, "projected": projected}
         self.register_to_config(**defaults)  # type: ignore[no-untyped-call]
         self._guidance_scale, self._num_timesteps, self._interrupt = guidance, steps, False
 
@@ -188,7 +190,9 @@ class TextToImage(LocalPipeline):
         for i, t in enumerate(self.progress_bar(times)):
             if self.interrupt:
                 break
-            x = sampling.advance(self.scheduler, self.unet, x, t, told, source)
+            x = sampling.advance(
+                self.scheduler, self.unet, x, t, told, source, self.config.projected
+            )
             if callback_on_step_end is not None:
                 given = {"latents": x} if callback_on_step_end_tensor_inputs else {}
                 x = callback_on_step_end(self, i, t, given).get("latents", x)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from terraloom.models.controlnet3d import ControlNet3D
     from terraloom.models.satellite_unet import SatelliteUNet
 
+# how the small text-to-image model is sampled; docs/decisions.md, 2026-11-27
+SHIFT = 0.8
+GUIDED: dict[str, Any] = {"steps": 10, "guidance": 4.5, "projected": True}
 INDEX, TRAINING = "model_index.json", "training.json"
 PART = "diffusion_pytorch_model.safetensors"
 TEXT, FRAMES = "TextToImage", "FramesToImage"  # classes in terraloom.pipelines
@@ -144,8 +147,9 @@ def save_pipeline(
 ) -> Path:
     """Write a small text-to-image model in the layout of diffusers, as `TextToImage.from_pretrained` reads it.
 
-    The network's weights in bfloat16, the schedule of flow matching, the pixel autoencoder; the text encoder is a
-    package of its own. Each file is replaced whole or not at all.
+    The network's weights in bfloat16, a second-order solver of the flow (UniPC, Zhao et al. 2023, arXiv
+    2302.04867), the pixel autoencoder; the text encoder is a package of its own. Each file is replaced whole or not at
+    all.
 
     Args:
         unet: is not changed.
@@ -159,11 +163,16 @@ def save_pipeline(
 
     from terraloom.models.autoencoder import PixelAutoencoder
 
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(  # type: ignore[no-untyped-call]
-        stochastic_sampling=few_steps is not None
-    )
+    scheduler: Any
+    if few_steps is None:
+        scheduler = diffusers.UniPCMultistepScheduler(  # type: ignore[no-untyped-call]
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT
+        )
+        defaults = GUIDED
+    else:
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)  # type: ignore[no-untyped-call]
+        defaults = {"steps": few_steps, "guidance": 1.0}
     parts = {"unet": unet, "scheduler": scheduler, "vae": PixelAutoencoder()}
-    defaults = {} if few_steps is None else {"steps": few_steps, "guidance": 1.0}
     return _save(TEXT, Path(folder), parts, ["unet"], card, training, defaults)
 
 
