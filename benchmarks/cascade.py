@@ -111,7 +111,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         warm(eager)
         run, _ = area(eager, started[-1], "nile", args.side)
         report["methods"]["World, torch"] = row([run], "torch", eager.spec.precision, work, peaks)
-    report["lattice"] = lattices(world, net, list(PLACES)[args.rounds - 1], pixels)
+    report["lattice"] = lattices(
+        world, net, model.config.sigmas, list(PLACES)[args.rounds - 1], pixels
+    )
     sides = [1024, 4096] + ([16384] if args.full else [])
     report["exports"] = [child(args, side) for side in sides]
     return report
@@ -190,14 +192,16 @@ def methods(
     return table
 
 
-def lattices(world: World, net: rivals.Network, place: str, pixels: Any) -> dict[str, Any]:
+def lattices(
+    world: World, net: rivals.Network, sigmas: tuple[float, ...], place: str, pixels: Any
+) -> dict[str, Any]:
     """Periodic share of World's square, and of the same place in windows under one repeated noise block."""
     side = pixels.shape[1]
     w = around(PLACES[place], LEVEL, side)
     x, y, cells = w.x // BLOCK * BLOCK // 4 - 16, w.y // BLOCK * BLOCK // 4 - 16, side // 4 + 32
     lr = world.level(LEVEL - 2, x, y, cells, cells).astype(np.float32) / 127.5 - 1
     rows = Window(LEVEL, 4 * x, 4 * y, 4, 4 * cells).gsd[::4].astype(np.float32)
-    windowed = rivals.repeated_noise(net, lr, rows)
+    windowed = rivals.repeated_noise(net, sigmas, lr, rows)
     periods = [p for p in PERIODS if side >= 4 * p]
     return {
         "place": place,

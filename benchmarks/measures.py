@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from terraloom.models.cascade import CascadeConfig, CascadeUNet
+from terraloom.models.cascade import WAVES, CascadeConfig, CascadeUNet
 
 
 def conv_peak(dtype: torch.dtype, repeats: int = 5) -> float:
@@ -45,7 +45,8 @@ def flop_per_pixel(config: CascadeConfig) -> float:
             torch.empty(1, cells, cells, dtype=torch.long),
             torch.empty(1, 6, cells, cells),
             torch.empty(1, cells),
-            torch.empty(1, 1, 4 * cells, 4 * cells),
+            torch.empty(1, WAVES, cells, cells),
+            torch.empty(1),
         )
     with FlopCounterMode(display=False) as counter:
         model(*inputs)
@@ -53,28 +54,29 @@ def flop_per_pixel(config: CascadeConfig) -> float:
 
 
 class Counted:
-    """An engine, with the pixels that its network computed (halo included) and the seconds it took."""
+    """An engine, with the pixels that its network computed (halo and all evaluations) and the seconds it took."""
 
-    def __init__(self, engine: Callable[..., npt.NDArray[np.uint8]]) -> None:
-        self.engine, self.pixels, self.seconds = engine, 0, 0.0
+    def __init__(self, engine: Callable[..., npt.NDArray[np.uint8]], evaluations: int) -> None:
+        self.engine, self.evaluations, self.pixels, self.seconds = engine, evaluations, 0, 0.0
 
     def __call__(self, lr: npt.NDArray[np.float32], *rest: Any) -> npt.NDArray[np.uint8]:
         begun = time.perf_counter()
         out = self.engine(lr, *rest)
         self.seconds += time.perf_counter() - begun
-        self.pixels += 16 * lr.shape[1] * lr.shape[2]
+        self.pixels += self.evaluations * 16 * lr.shape[1] * lr.shape[2]
         return out
 
 
 def count_engines() -> list[Counted]:
     """From now on every engine that a World starts is counted; returns the list they appear in."""
+    from terraloom.weights import configuration
     from terraloom.world import engine as engines
 
     started: list[Counted] = []
     start = engines.start
 
     def counting(*args: Any) -> Counted:
-        started.append(Counted(start(*args)))
+        started.append(Counted(start(*args), len(configuration(args[2]).sigmas)))
         return started[-1]
 
     engines.start = counting  # type: ignore[assignment]

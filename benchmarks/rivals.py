@@ -16,7 +16,8 @@ from torch import Tensor
 
 from terraloom.diffusion import windows
 from terraloom.diffusion.ddpm import Schedule, ddim
-from terraloom.models.cascade import CascadeUNet
+from terraloom.diffusion.flow import walked
+from terraloom.models.cascade import CascadeUNet, image_of, noise_of
 
 Network = Callable[..., Tensor]  # CascadeUNet.forward on one 256 px window, in some runtime
 
@@ -34,10 +35,16 @@ def network(model: CascadeUNet, engine: str, precision: str) -> Network:
     return engines._torch(model, torch.device("cuda" if engine == "cuda" else "cpu"))
 
 
-def evaluate(net: Network, lr: Tensor, gsd: Tensor, noise: Tensor) -> Tensor:
-    """One evaluation of one window, lr (1, 3, 64, 64), gsd (1, 64), noise (1, 1, 256, 256): no map is known."""
+def evaluate(net: Network, lr: Tensor, gsd: Tensor, x: Tensor, sigma: float = 1.0) -> Tensor:
+    """One evaluation of one window, lr (1, 3, 64, 64), gsd (1, 64), waves x (1, 45, 64, 64): no map is known."""
     cover = torch.full((1, CELLS, CELLS), 18, dtype=torch.uint8)
-    return net(lr, cover, torch.zeros(1, 6, CELLS, CELLS), gsd, noise.contiguous()).cpu()
+    ground = torch.zeros(1, 6, CELLS, CELLS)
+    return net(lr, cover, ground, gsd, x.contiguous(), torch.tensor([sigma])).cpu()
+
+
+def denoised(net: Network, lr: Tensor, gsd: Tensor, x: Tensor) -> Tensor:
+    """One evaluation as rivals need it: pixels (1, 3, 256, 256) in, pixels out."""
+    return image_of(evaluate(net, lr, gsd, noise_of(x)[0]), lr)
 
 
 def window_scheme(net: Network) -> tuple[float, float]:
@@ -45,7 +52,7 @@ def window_scheme(net: Network) -> tuple[float, float]:
     schedule, noise = Schedule(), windows.window_noise(0)[None]
 
     def sample(lr: Tensor, gsd: Tensor) -> Tensor:
-        return ddim(lambda x, t: evaluate(net, lr, gsd, x[:, :1]), schedule, noise, STEPS)
+        return ddim(lambda x, t: denoised(net, lr, gsd, x), schedule, noise, STEPS)
 
     lr, gsd = torch.rand(3, CELLS, CELLS + STRIDE // 4) * 2 - 1, torch.full((CELLS,), 10.0)
     seconds = timed(lambda: windows.fill(sample, lr, gsd))
@@ -53,15 +60,19 @@ def window_scheme(net: Network) -> tuple[float, float]:
 
 
 def repeated_noise(
-    net: Network, lr: npt.NDArray[np.float32], gsd: npt.NDArray[np.float32]
+    net: Network,
+    sigmas: tuple[float, ...],
+    lr: npt.NDArray[np.float32],
+    gsd: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
-    """A canvas in MetaEarth's windows with one evaluation each: our weights under its repeated noise."""
-    noise = windows.window_noise(0)[None, :1]
-    return windows.fill(
-        lambda part, rows: evaluate(net, part, rows, noise),
-        torch.from_numpy(lr),
-        torch.from_numpy(gsd),
-    )
+    """A canvas in MetaEarth's windows: our weights and our sampler under its repeated noise."""
+    noise = [noise_of(windows.window_noise(seed)[None])[0] for seed in range(len(sigmas))]
+
+    def sample(part: Tensor, rows: Tensor) -> Tensor:
+        detail = walked(lambda x, sigma: evaluate(net, part, rows, x, sigma), noise, sigmas)
+        return image_of(detail, part)
+
+    return windows.fill(sample, torch.from_numpy(lr), torch.from_numpy(gsd))
 
 
 def infinite_diffusion(net: Network, side: int = 1024, phases: int = 2) -> tuple[float, float]:
@@ -84,10 +95,10 @@ def infinite_diffusion(net: Network, side: int = 1024, phases: int = 2) -> tuple
         calls += 1
         g = torch.Generator().manual_seed(hash(index) & 0xFFFF)
         lr = torch.rand(1, 3, CELLS, CELLS, generator=g) * 2 - 1
-        noise = torch.randn(1, 1, WINDOW, WINDOW, generator=g)
+        noise = torch.randn(1, 3, WINDOW, WINDOW, generator=g)
         if parent:
-            noise = 0.35 * noise + (parent[0][:1] / parent[0][3:])[None]
-        return torch.cat([evaluate(net, lr, gsd, noise)[0] * kernel, kernel])
+            noise = 0.35 * noise + (parent[0][:3] / parent[0][3:])[None]
+        return torch.cat([denoised(net, lr, gsd, noise)[0] * kernel, kernel])
 
     window, store = TensorWindow(size, stride=stride), MemoryTileStore()
     canvas = InfiniteTensor(shape, phase, window, tile_store=store, tensor_id="phase 0")

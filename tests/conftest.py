@@ -21,14 +21,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random `CascadeUNet` of widths (8, 16, 16), depth 1, in which every input matters."""
+    """A random `CascadeUNet` of widths (8, 16, 16), depth 1, one evaluation, in which every input matters."""
     import torch
 
     from terraloom.models.cascade import CascadeConfig, CascadeUNet
     from terraloom.weights import save_model
 
     torch.manual_seed(1)
-    model = CascadeUNet(CascadeConfig(widths=(8, 16, 16), depth=1, embed=16))
+    model = CascadeUNet(CascadeConfig(widths=(8, 16, 16), depth=1, embed=16, sigmas=(1.0,)))
     with torch.no_grad():
         for p in model.parameters():  # layers that start at zero would hide inputs from the output
             p.add_(0.1 * torch.randn_like(p))

@@ -319,7 +319,7 @@ def test_what_the_network_is_given(spy: Any, level: int, row: int | None) -> Non
         (cells, cells),
         (6, cells, cells),
     )
-    assert (gsd.shape, noise.shape) == ((cells,), (1, 4 * cells, 4 * cells))
+    assert (gsd.shape, noise.shape) == ((cells,), (3, 4 * cells, 4 * cells))
     assert [a.dtype for a in engine.calls[-1]] == [np.float32, np.uint8, *[np.float32] * 3]
     assert -1 <= lr.min() < lr.max() <= 1 or level > 8
     assert cover.max() <= 18
@@ -346,7 +346,7 @@ def test_noise_and_input_are_those_of_the_place(spy: Any) -> None:
     world.tile(8, x, y)
     lr, *_, noise = engine.calls[0]
     halo, side = world.spec.halo, BLOCK + 2 * world.spec.halo
-    expected = NoiseField(7).window(8, TILE * x - halo, TILE * y - halo, side, side)
+    expected = NoiseField(7).window(8, TILE * x - halo, TILE * y - halo, side, side, channels=3)
     assert np.array_equal(noise, expected)
     parent = world.level(6, (TILE * x - halo) // 4, (TILE * y - halo) // 4, side // 4, side // 4)
     assert np.array_equal(lr, parent.astype(np.float32) / 127.5 - 1)

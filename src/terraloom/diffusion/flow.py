@@ -15,6 +15,8 @@ Nothing here draws a random number: noise and times are arguments.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,6 +38,25 @@ def seen_image(x_sigma: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
 def restarted(x_sigma: Tensor, velocity: Tensor, now: Tensor, later: Tensor, eps: Tensor) -> Tensor:
     """The image seen at sigma `now`, carried to the smaller sigma `later` with new noise; sigmas () or (B,)."""
     return noised(seen_image(x_sigma, velocity, now), eps, later)
+
+
+def walked(
+    see: Callable[[Tensor, float], Tensor], eps: Sequence[Tensor], path: Sequence[float]
+) -> Tensor:
+    """From noise to image by restarting, with a network that tells the image in x_sigma itself.
+
+    Args:
+        see: tells the image in x_sigma, (B, C, H, W) -> same, given sigma.
+        eps: standard normal (B, C, H, W), one for each of `path`.
+        path: sigmas at which it is asked, 1 and then smaller ones.
+
+    Returns:
+        (B, C, H, W), the image seen at the last sigma.
+    """
+    seen = torch.zeros_like(eps[0])
+    for noise, sigma in zip(eps, path, strict=True):
+        seen = see((1 - sigma) * seen + sigma * noise, sigma)
+    return seen
 
 
 def flow_loss(velocity: Tensor, x: Tensor, eps: Tensor) -> Tensor:

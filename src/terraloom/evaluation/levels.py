@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from terraloom.data.packed import Pack, Sample
+from terraloom.diffusion.flow import walked
 from terraloom.evaluation.measures import level_of, ratio_of_bands
 from terraloom.evaluation.references import REDUCTIONS, fits, shrunk
 from terraloom.grid import BASE_LEVEL
-from terraloom.models.cascade import SCALE, CascadeUNet, bicubic4, reduce4
+from terraloom.models.cascade import SCALE, CascadeUNet, bicubic4, image_of, noise_of, reduce4
 from terraloom.models.critic import Features
 from terraloom.training.batches import FINEST_MASKED_GSD, Batch, flattened, quantise
 from terraloom.world.engine import to_pixels
@@ -72,14 +74,22 @@ def as_batch(samples: list[Sample]) -> Batch:
 def draw(net: CascadeUNet, lr: Tensor, real: Batch, seed: int = 0) -> Tensor:
     """The network's answer as a display shows it, (B, 3, n, n) in [-1, 1] on 256 levels."""
     n = real.hr.shape[-1]
-    noise = torch.randn(len(lr), 1, n, n, generator=torch.Generator().manual_seed(seed))
+    count = 3 * len(net.config.sigmas)
+    noise = torch.randn(len(lr), count, n, n, generator=torch.Generator().manual_seed(seed))
     rows = real.gsd[:, None].expand(-1, n // SCALE)
     parts = []
     with torch.inference_mode():
         for i in range(0, len(lr), 8):
-            some = [t[i : i + 8] for t in (lr, real.cover, real.ground, rows, noise)]
-            parts.append(to_pixels(net(*some), some[0]).float() / 127.5 - 1)
+            told = [t[i : i + 8] for t in (lr, real.cover, real.ground, rows)]
+            see = partial(_see, net, told)
+            detail = walked(see, noise_of(noise[i : i + 8]), net.config.sigmas)
+            parts.append(to_pixels(image_of(detail, told[0]), told[0]).float() / 127.5 - 1)
     return torch.cat(parts)
+
+
+def _see(net: CascadeUNet, told: list[Tensor], x: Tensor, sigma: float) -> Tensor:
+    seen: Tensor = net(*told, x, x.new_full((len(x),), sigma))
+    return seen
 
 
 def level_metrics(net: CascadeUNet, held: Pack) -> tuple[Metrics, list[tuple[Any, ...]]]:

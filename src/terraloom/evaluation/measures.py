@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.training.batches import GROUPS
-from terraloom.training.cascade import band_power
+from terraloom.training.patterns import band_power
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]

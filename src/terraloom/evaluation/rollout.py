@@ -46,6 +46,7 @@ class Roller:
         """
         geometry = engines.geometry(checkpoint)
         self.halo, self.view, self.align = geometry.usual, view, geometry.period // SCALE
+        self.channels = geometry.noise
         self.cells = (view + 2 * self.halo) // SCALE
         if view < self.cells or view % geometry.period:
             raise InvalidInput(
@@ -91,5 +92,5 @@ class Roller:
         told = cover if known else np.full_like(cover, UNKNOWN_COVER)
         lr = rgb.astype(np.float32) / 127.5 - 1
         gsd = (window.gsd / SCALE).astype(np.float32)
-        field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side)
+        field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, self.channels)
         return self._engine(lr, told, layers, gsd, field), cover

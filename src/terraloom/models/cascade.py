@@ -1,4 +1,4 @@
-"""The cascade network: a low-resolution image in, the same place four times finer out, in one evaluation.
+"""The cascade network: a low-resolution image in, the detail of the same place four times finer out.
 
 One set of weights serves every level of the pyramid (MetaEarth, section III: p(x_k | x_{k-1}, s_k)), but unlike
 MetaEarth's it is *translation-equivariant*: 3x3 convolutions on a pixel-unshuffled canvas, RMS norm over channels
@@ -6,13 +6,21 @@ at each pixel, conditioning by scale and shift. No attention, no window statisti
 on inputs within `halo` pixels, on a lattice of `period` pixels, and a block cut from the canvas with that halo
 equals the canvas.
 
-One low-resolution pixel is one *cell* of the network's finest level.
+One low-resolution pixel is one *cell* of the network's finest level. What is drawn is the *detail*: the image less the
+bicubic enlargement of its low-resolution image, zero on average in every cell. It is told as 45 numbers a cell, how
+much there is of each wave (of three colours, at the 15 frequencies that a cell of 4 x 4 pixels has besides its mean),
+and drawn along a flow (`terraloom.diffusion.flow`): the network is shown noised waves and tells the waves it sees.
+
+Real detail has little colour and falls with frequency (COLOUR_SIZES, measured on the training images). Waves are
+divided by the square root of their size: noise then hides fine and coloured waves longer than bold ones, but not ten
+times longer.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import cast
 
 import torch
@@ -20,6 +28,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SCALE = 4  # one level of the cascade is two Web Mercator zooms
+DETAIL = 0.1  # detail is counted in this part of [-1, 1]
+COLOURS = ((1, 1, 1), (1, 0, -1), (-1, 2, -1))  # grey, red - blue, green - magenta
+COLOUR_SIZES = (
+    3.0,
+    0.32,
+    0.25,
+)  # of a wave of frequency 1, standard deviation in units of DETAIL; 1/f above
+WAVES = len(COLOURS) * (SCALE * SCALE - 1)
 REFITS = 2  # `bounded` clips and projects this often before it scales what still clips
 
 
@@ -33,9 +49,11 @@ class CascadeConfig:
     cover_classes: int = 19  # IGBP 0..16, 17 spare, 18 unknown
     cover_embed: int = 8
     ground_layers: int = 6  # see terraloom.data.ground.LAYERS
+    sigmas: tuple[float, ...] = (1.0, 0.4)  # where the sampler asks the network
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))  # JSON gives lists
+        for name in ("widths", "sigmas"):  # JSON gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
     def period(self) -> int:
@@ -68,7 +86,10 @@ class CascadeConfig:
 
 def rms_norm(x: Tensor) -> Tensor:
     """Root-mean-square norm over channels at each pixel, (B, C, H, W) -> same; local, unlike group norm."""
-    return x * torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-6).to(x.dtype)
+    power = x.square().mean(
+        1, keepdim=True, dtype=torch.float32
+    )  # summed in float32 without a copy in it
+    return x * torch.rsqrt(power + 1e-6).to(x.dtype)
 
 
 def reduce4(x: Tensor) -> Tensor:
@@ -124,11 +145,67 @@ def bounded(y: Tensor, lr: Tensor, low: float = -1.0, high: float = 1.0) -> Tens
     return F.pixel_shuffle((cells * room.clamp(0, 1) + mean).flatten(1, 2), SCALE)
 
 
+@cache
+def waves() -> tuple[Tensor, Tensor]:
+    """The waves of a cell, orthonormal float32 (45, 3, 4, 4), and the usual size of each when told, (45,).
+
+    Cosines (the discrete cosine transform of 4 x 4 pixels) in each of `COLOURS`.
+    """
+    # made once, whatever the mode and device of whoever asks first
+    with torch.inference_mode(False), torch.device("cpu"):
+        colours = F.normalize(torch.tensor(COLOURS, dtype=torch.float64), dim=1)
+        at = torch.arange(SCALE, dtype=torch.float64)
+        cosines = F.normalize(torch.cos(math.pi / SCALE * at[:, None] * (at + 0.5)), dim=1)
+        basis = torch.einsum("cr,fy,gx->cfgryx", colours, cosines, cosines).flatten(1, 2)[:, 1:]
+        frequency = (at[:, None] ** 2 + at**2).sqrt().flatten()[1:]
+        sizes = torch.tensor(COLOUR_SIZES, dtype=torch.float64)[:, None] / frequency
+        return basis.flatten(0, 1).float(), sizes.flatten().sqrt().float()
+
+
+def detail_of(hr: Tensor, lr: Tensor) -> Tensor:
+    """The detail that makes `lr` (B, 3, h, w) into the image `hr` (B, 3, 4h, 4w), as waves (B, 45, h, w)."""
+    basis, sizes = waves()
+    told = basis / (DETAIL * sizes[:, None, None, None])
+    return F.conv2d(hr - bicubic4(lr), told.to(hr.device), stride=SCALE)
+
+
+def image_of(detail: Tensor, lr: Tensor) -> Tensor:
+    """The image (B, 3, 4h, 4w) of a detail (B, 45, h, w); its 4 x 4 means are `lr` (B, 3, h, w)."""
+    basis, sizes = waves()
+    told = basis * (DETAIL * sizes[:, None, None, None])
+    drawn = F.conv_transpose2d(detail, told.to(detail.device), stride=SCALE)
+    return consistent(bicubic4(lr) + drawn, lr)
+
+
+def noise_of(pixels: Tensor) -> list[Tensor]:
+    """Noise of waves, n of (B, 45, h, w), from noise of pixels (B, 3 n, 4h, 4w), all independent standard normal."""
+    basis = waves()[0].to(pixels.device)
+    return [F.conv2d(part, basis, stride=SCALE) for part in pixels.chunk(pixels.shape[1] // 3, 1)]
+
+
 def gsd_features(gsd: Tensor, count: int = 32, top: float = 3.0) -> Tensor:
     """Sinusoids of log2(gsd), metres per pixel, at rates 0.1 to `top`, (...,) -> (..., 2 * count)."""
     rates = torch.exp(torch.linspace(math.log(0.1), math.log(top), count, device=gsd.device))
     angles = torch.log2(gsd)[..., None] * rates
     return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def sigma_features(sigma: Tensor, count: int = 16, top: float = 40.0) -> Tensor:
+    """Sinusoids of sigma, 0 to 1, at rates 1 to `top`, (...,) -> (..., 2 * count)."""
+    rates = torch.exp(torch.linspace(0.0, math.log(top), count, device=sigma.device))
+    angles = sigma[..., None] * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def scaling(sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Of sigma (B,): how much of noised waves is kept, and the size of what the network adds; (B, 45, 1, 1) each.
+
+    c_skip and c_out of Karras et al. 2022 (arXiv 2206.00364, table 1) for the path x_sigma = (1 - sigma) x + sigma eps.
+    """
+    s, size = sigma[:, None], waves()[1].to(sigma.device)
+    power = ((1 - s) * size) ** 2 + s**2
+    keep, scale = (1 - s) * size**2 / power, s * size * power.rsqrt()
+    return keep[..., None, None], scale[..., None, None]
 
 
 class ResBlock(nn.Module):
@@ -152,7 +229,7 @@ class ResBlock(nn.Module):
 
 
 class CascadeUNet(nn.Module):
-    """Resolution-guided x4 generator: low-resolution image + what is there + gsd + noise -> image."""
+    """Resolution-guided x4 generator: low-resolution image + what is there + gsd + noised detail -> detail."""
 
     def __init__(self, config: CascadeConfig | None = None) -> None:
         super().__init__()
@@ -160,9 +237,9 @@ class CascadeUNet(nn.Module):
         pixels = SCALE * SCALE
         self.cover = nn.Embedding(c.cover_classes, c.cover_embed)
         self.embed = nn.Sequential(
-            nn.Linear(64, c.embed), nn.SiLU(), nn.Linear(c.embed, c.embed), nn.SiLU()
+            nn.Linear(96, c.embed), nn.SiLU(), nn.Linear(c.embed, c.embed), nn.SiLU()
         )
-        inputs = 3 + 3 * pixels + pixels + c.cover_embed + c.ground_layers
+        inputs = 3 + 3 * pixels + WAVES + c.cover_embed + c.ground_layers
         self.stem = nn.Conv2d(inputs, c.widths[0], 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
@@ -178,40 +255,44 @@ class CascadeUNet(nn.Module):
                     [ResBlock(2 * w if k == 0 else w, w, c.embed) for k in range(c.depth)]
                 )
             )
-        self.head = nn.Conv2d(c.widths[0], 3 * pixels, 3, padding=1)
+        self.head = nn.Conv2d(c.widths[0], WAVES, 3, padding=1)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(cast(Tensor, self.head.bias))
 
     def forward(
-        self, lr: Tensor, cover: Tensor, ground: Tensor, gsd: Tensor, noise: Tensor
+        self, lr: Tensor, cover: Tensor, ground: Tensor, gsd: Tensor, x: Tensor, sigma: Tensor
     ) -> Tensor:
-        """Generate the level below `lr`.
+        """See the detail in noised detail, for the level below `lr`.
 
         Args:
             lr: (B, 3, h, w) float in [-1, 1]; h and w multiples of `config.period // 4`.
             cover: (B, h, w) integer land cover per cell, IGBP 0..16 or 18 for unknown.
             ground: (B, ground_layers, h, w) float 0 or 1, see `terraloom.data.ground.LAYERS`.
             gsd: (B, h) ground sampling distance of the *output*, metres per pixel, per row of cells.
-            noise: (B, 1, 4h, 4w) standard normal.
+            x: (B, 45, h, w) float32 waves, x_sigma of `terraloom.diffusion.flow`.
+            sigma: (B,) its share of noise, in (0, 1].
 
         Returns:
-            (B, 3, 4h, 4w) float32, about [-1, 1]; its 4 x 4 means equal `lr` to rounding.
+            (B, 45, h, w) float32 waves.
         """
-        smooth = bicubic4(lr)
-        x = torch.cat(
+        keep, scale = scaling(sigma)
+        cells = torch.cat(
             [
                 lr,
-                F.pixel_unshuffle(smooth - nearest4(lr), SCALE) * 4,
-                F.pixel_unshuffle(noise, SCALE),
+                F.pixel_unshuffle(bicubic4(lr) - nearest4(lr), SCALE) * 4,
+                x,
                 self.cover(cover.long()).permute(0, 3, 1, 2),
                 ground,
             ],
             1,
         )
-        rows = [self.embed(gsd_features(gsd))]  # (B, rows, embed), one entry per resolution
+        told = torch.cat(
+            [gsd_features(gsd), sigma_features(sigma)[:, None].expand(-1, gsd.shape[1], -1)], -1
+        )
+        rows = [self.embed(told)]  # (B, rows, embed), one entry per resolution
         for _ in self.shrink:
             rows.append(F.avg_pool1d(rows[-1].transpose(1, 2), 2).transpose(1, 2))
-        h = self.stem(x.contiguous(memory_format=torch.channels_last))
+        h = self.stem(cells.contiguous(memory_format=torch.channels_last))
         skips = []
         for i, blocks in enumerate(self.down):
             for block in cast(nn.ModuleList, blocks):
@@ -224,5 +305,4 @@ class CascadeUNet(nn.Module):
             h = torch.cat([h, skips.pop()], 1)
             for block in cast(nn.ModuleList, blocks):
                 h = block(h, rows[-2 - i])
-        detail = F.pixel_shuffle(self.head(F.silu(rms_norm(h))).float(), SCALE)
-        return consistent(smooth + detail, lr)
+        return cast(Tensor, keep * x + scale * self.head(F.silu(rms_norm(h))).float())

@@ -1,17 +1,20 @@
-"""Training the cascade: one step, hard consistency, projected critics, and the network's own outputs as inputs.
+"""Training the cascade: a flow over detail, guided by the low-resolution image, then a polish of its last evaluation.
 
-Four kinds of steps, chosen at random by the recipe's shares:
-    paired, small   real image and its degraded reduction; distances, band power and critics
-    chain           a real image of another level or sensor is carried down one to three levels by the network itself;
-                    only the last step learns, judged by critics and band power against real images of that gsd and
-                    land cover. This is what happens at run time, and where a chain must not fade or run away.
-    flat            a nearly constant input with its land cover told: an even grey that is a city must become one
+A step noises the detail of real images (`terraloom.models.cascade.detail_of`) and regresses it, at a random sigma. A
+share of the steps runs the sampler instead, as at run time, and one of its evaluations learns from critics
+(`terraloom.training.polish`): regression alone leaves the finest detail faint where few evaluations have to do.
+Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
+    paired, small   the degraded reduction of the same image
+    flat            a nearly constant one with its land cover told: an even grey that is a city must become one
+    chain           a real image of *another* level or sensor, or what the network drew from one, under the detail of a
+                    real image of that gsd and land cover. This is what happens at run time. Only where the parent is
+                    even is there anything to learn: elsewhere the detail would have to follow what the parent shows.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terraloom.data.packed import Pack
-from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, reduce4
-from terraloom.models.critic import Critic, Features
+from terraloom.diffusion.flow import noised, walked
+from terraloom.models.cascade import (
+    CascadeConfig,
+    CascadeUNet,
+    detail_of,
+    image_of,
+    reduce4,
+    scaling,
+    waves,
+)
 from terraloom.training.average import update_average
 from terraloom.training.batches import (
     FINEST_MASKED_GSD,
@@ -33,9 +44,9 @@ from terraloom.training.batches import (
     flattened,
     quantise,
 )
-from terraloom.training.contest import contest, load_critic, save_critic
+from terraloom.training.contest import load_critic, save_critic
+from terraloom.training.polish import Polish
 
-BANDS = ((0.03, 0.125), (0.125, 0.25), (0.25, 0.5))  # cycles per pixel
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
 CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12}, 256: {1: 64, 2: 32, 3: 20}}
 CUTS = {
@@ -44,56 +55,11 @@ CUTS = {
     20: 32,
     32: 64,
 }  # side of a low-resolution image -> side cut from its output
-LATTICES = ((4, 8), (8, 8), (16, 4))  # period in pixels, cells averaged per side
-SMALL_JUDGES = 0.4  # share of chains judged on 64 px, where most labelled images are (EuroSAT)
-
-
-def band_power(x: Tensor) -> Tensor:
-    """Power of the grey image in three radial bands, (B, 3, n, n) -> (B, 3)."""
-    n = x.shape[-1]
-    grey = x.float().mean(1)
-    power = torch.fft.rfft2(grey - grey.mean((1, 2), keepdim=True)).abs() ** 2 / n**4
-    fy = torch.fft.fftfreq(n, device=x.device)[:, None]
-    fx = torch.fft.rfftfreq(n, device=x.device)[None]
-    r = (fy**2 + fx**2).sqrt()
-    return torch.stack([(power * ((r >= a) & (r < b))).sum((1, 2)) for a, b in BANDS], 1) + 1e-7
-
-
-def colour_bands(x: Tensor) -> Tensor:
-    """Band power of grey, red - green and blue - yellow, (B, 3, n, n) -> (B, 9).
-
-    Grey alone lets a network fill a band with coloured speckle.
-    """
-    r, g, b = x.float().chunk(3, 1)
-    return torch.cat([band_power(x), band_power(r - g), band_power(b - (r + g) / 2)], 1)
-
-
-def lattice_share(detail: Tensor) -> Tensor:
-    """How much of the detail repeats with the network's own periods, (B, 3, n, n) -> (3,) for 4, 8 and 16 px.
-
-    A network on a lattice can answer an even input with one pattern in every cell. The share is the power of the
-    mean cell of a neighbourhood over the power of all; independent noise has 1/64, 1/64 and 1/16.
-    """
-    shares = []
-    for period, cells in LATTICES:
-        folded = F.pixel_unshuffle(detail, period)
-        shares.append(F.avg_pool2d(folded, cells).square().mean() / (folded.square().mean() + 1e-6))
-    return torch.stack(shares)
-
-
-def dots_share(detail: Tensor) -> Tensor:
-    """How much of the *size* of the detail repeats with the network's periods, (B, 3, n, n) -> (3,).
-
-    Strokes at one place of every cell with a random sign escape `lattice_share`; their size does not.
-    """
-    size = detail.abs().mean(1, keepdim=True)
-    shares = []
-    for period, cells in LATTICES:
-        folded = F.pixel_unshuffle(size, period)
-        mean = F.avg_pool2d(folded, cells).var(1).mean((1, 2))
-        total = folded.var(1).mean((1, 2))
-        shares.append((mean / (total + 1e-6)).mean())  # per image: even ones show it most
-    return torch.stack(shares)
+SMALL_JUDGES = 0.4  # share of chains that end in 64 px, where most labelled images are (EuroSAT)
+EVEN = (
+    0.08  # range of a parent's neighbouring pixels, of [-1, 1], above which a chain teaches little
+)
+FAINT = 0.1  # added to the power of an image's detail before dividing by it
 
 
 def quarters(batch: Batch) -> Batch:
@@ -105,52 +71,84 @@ def quarters(batch: Batch) -> Batch:
     return Batch(cut(batch.hr), cut(batch.cover), cut(batch.ground), batch.gsd.repeat(4))
 
 
+def evenness(lr: Tensor) -> Tensor:
+    """1 where a low-resolution image (B, 3, h, w) is even, towards 0 where neighbours differ: (B, 1, h, w)."""
+    grey = F.pad(lr.mean(1, keepdim=True), (1, 1, 1, 1), mode="reflect")
+    spread = F.max_pool2d(grey, 3, 1) + F.max_pool2d(-grey, 3, 1)
+    return torch.exp(-((spread / EVEN) ** 2))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one step is about."""
+
+    asked: Batch  # hr is the low-resolution image
+    real: Batch  # images that the answers are to look like
+    truth: Tensor  # (B, 45, h, w) the detail of `real`
+    weight: Tensor  # (B, 1, h, w) what it is worth in the place of the answer
+
+
 class CascadeTask:
-    """What the loop trains: generator, its running average, critic."""
+    """What the loop trains: the network, its running average and, for polishing, a critic."""
 
     def __init__(self, recipe: dict[str, Any], pack: Pack, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
-        self.losses, self.data = recipe["losses"], recipe["data"]
+        self.recipe, self.device, self.data = recipe, device, recipe["data"]
         model = CascadeUNet(CascadeConfig(**recipe["model"]))
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-        for layer in self.model.modules():  # a crop's rim must not tell the network where it is: in
-            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):  # a world nothing does
-                layer.padding_mode = "circular"
+        # A crop's rim must not tell the network where it is: in a world nothing does. At the finest resolution, where
+        # wrapping around would take as long as the convolutions, the rim reaches ten cells and is let be.
+        for part in (*self.model.down[1:], *self.model.up[:-1]):
+            for layer in part.modules():
+                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+                    layer.padding_mode = "circular"
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.critic = Critic(model.config.cover_classes).to(device)
-        self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-        self.modules: dict[str, nn.Module] = {
-            "model": self.model,
-            "ema": self.ema,
-            "critic": self.critic,
-        }
-        o = recipe["optimizer"]
+        self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema}
+        rate = recipe["optimizer"]["lr"]
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "model": torch.optim.Adam(self.model.parameters(), o["lr"], betas=(0.5, 0.99)),
-            "critic": torch.optim.Adam(self.critic.parameters(), o["critic_lr"], betas=(0.0, 0.99)),
+            "model": torch.optim.AdamW(
+                self.model.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01
+            )
         }
+        self.polish: Polish | None = None
+        if recipe["schedule"].get("polish", 0) > 0:
+            self.polish = Polish(self.model.config.cover_classes, recipe, device)
+            self.modules["critic"] = self.polish.critic
+            self.optimizers["critic"] = self.polish.optimizer
+            # its own moments: the critic's gradients are far larger and would drown the regression's
+            self.optimizers["polish"] = torch.optim.AdamW(
+                self.model.parameters(), rate, betas=(0.5, 0.99), weight_decay=0.01
+            )
         self.batches = Batches(pack, self.data)
 
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
-        """One update of generator and critic; returns the losses and "images"."""
-        shares = self.recipe["schedule"]["shares"]
-        kind = str(
-            rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values()))
-        )
-        drawn = self._chain(rng) if kind == "chain" else None
-        if drawn is None:
+        """One update; returns the losses and "images"."""
+        schedule = self.recipe["schedule"]
+        polish = self.polish is not None and rng.random() < schedule["polish"]
+        kinds = list(schedule["shares"])
+        shares = np.array(list(schedule["shares"].values()))
+        kind = str(rng.choice(kinds, p=shares / shares.sum()))
+        lesson = self._chain(rng) if kind == "chain" else None
+        if lesson is None:
             kind = "paired" if kind == "chain" else kind
-            drawn = self._real(kind, rng)
-        asked, real = drawn
-        fake = self._generate(asked, rng)
-        if kind == "chain":  # the parent fixes the mean colour, not the network: judge without it
-            shift = fake.detach().mean((2, 3), keepdim=True) - real.hr.mean((2, 3), keepdim=True)
-            real = replace(real, hr=(real.hr + shift).clamp(-1, 1))
-        logs = self._update(kind, fake, asked, real, sync, step)
-        return {**logs, "images": float(len(fake))}
+            lesson = self._real(kind, rng)
+        logs: dict[str, float] = {"images": float(len(lesson.truth))}
+        if polish and self.polish is not None:
+            drawn = self._generate(lesson.asked, rng, float(rng.choice(self.model.config.sigmas)))
+            loss = self.polish.loss(kind, drawn, lesson.asked, lesson.real, sync, logs)
+        else:
+            loss = self._flow(lesson, rng)
+            logs[kind] = loss.item()
+        optimizer = self.optimizers["polish" if polish else "model"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        sync(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        optimizer.step()
+        update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
+        return logs
 
-    def _real(self, kind: str, rng: np.random.Generator) -> tuple[Batch, Batch]:
-        """(what is asked for: hr is its low-resolution image; the real crops that belong to it)."""
+    def _real(self, kind: str, rng: np.random.Generator) -> Lesson:
+        """Real images and their own low-resolution images."""
         small = kind == "small"
         size, count = (64, self.data["small_batch"]) if small else self._size(rng)
         batch = self.batches.paired(rng, count, size, small)
@@ -158,15 +156,17 @@ class CascadeTask:
         if kind == "flat":
             lr, hr = flattened(hr, lr, rng)
         real = replace(batch, hr=hr).to(self.device)
-        return replace(real, hr=lr.to(self.device)), real
+        asked = replace(real, hr=lr.to(self.device))
+        truth = detail_of(real.hr, asked.hr)
+        return Lesson(asked, real, truth, torch.ones_like(truth[:, :1]))
 
     def _size(self, rng: np.random.Generator) -> tuple[int, int]:
         """Side and number of crops: a few wide ones show what long-range patterns a large canvas would get."""
         wide = rng.random() < self.data["wide"]
         return (256, self.data["batch"] // 4) if wide else (128, self.data["batch"])
 
-    def _chain(self, rng: np.random.Generator) -> tuple[Batch, Batch] | None:
-        """(own outputs as low-resolution images, real crops to be judged against), None if there are no such."""
+    def _chain(self, rng: np.random.Generator) -> Lesson | None:
+        """Real images under the low-resolution images of others; None if there is no real one of that level."""
         size, count = self._size(rng)
         here, levels = self.batches.chain(rng, count, CHAIN_SIDES[size])
         here = replace(
@@ -183,9 +183,12 @@ class CascadeTask:
                 if size == 128 and rng.random() < SMALL_JUDGES:
                     size, here = 64, quarters(here)
                 real = self.batches.like(rng, here.cover, here.gsd, size)
-                return (here.to(self.device), real.to(self.device)) if real else None
-            with torch.no_grad():
-                out = quantise(self._generate(here.to(self.device), rng)).cpu()
+                if real is None:
+                    return None
+                real, here = real.to(self.device), here.to(self.device)
+                truth = detail_of(real.hr, reduce4(real.hr))
+                return Lesson(here, real, truth, evenness(here.hr))
+            out = quantise(self._generate(here.to(self.device), rng)).cpu()
             side = CUTS[here.hr.shape[-1]]
             y0, x0 = (int(v) for v in rng.integers(0, out.shape[-1] - side + 1, 2))
             rows, cols = ((torch.arange(v, v + side) // 4) for v in (y0, x0))
@@ -197,85 +200,56 @@ class CascadeTask:
             )
         raise AssertionError("a chain has at least one level")
 
-    def _generate(self, asked: Batch, rng: np.random.Generator) -> Tensor:
-        """One evaluation of the network under training; `asked.hr` is the low-resolution image."""
-        lr = asked.hr
-        n = lr.shape[-1] * 4
-        noise = torch.from_numpy(rng.standard_normal((len(lr), 1, n, n), dtype=np.float32)).to(
-            self.device
-        )
-        rows = asked.gsd[:, None].expand(-1, lr.shape[-2])
+    def _flow(self, lesson: Lesson, rng: np.random.Generator) -> Tensor:
+        """Squared error of the seen detail in the network's own scaling; a faint image counts as much as a bold one."""
+        truth = lesson.truth
+        count = len(truth)
+        sigma = rng.normal(self.recipe["schedule"]["middle"], 1.2, count)
+        sigma = 1 / (1 + np.exp(-sigma))
+        s = torch.from_numpy(sigma.clip(0.02, 0.98).astype(np.float32)).to(self.device)
+        seen = self._see(lesson.asked, noised(truth, self._noise(truth[:, :3], rng), s), s)
+        sizes = waves()[1].to(self.device)[:, None, None]
+        error = (lesson.weight * ((seen - truth) / scaling(s)[1]) ** 2 * sizes).mean((1, 2, 3))
+        power = (truth.square() / sizes).mean((1, 2, 3))
+        return (error / (power + FAINT)).mean()
+
+    def _noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
+        """Noise of waves for low-resolution images (B, 3, h, w)."""
+        count, _, h, w = lr.shape
+        noise = rng.standard_normal((count, len(waves()[1]), h, w), dtype=np.float32)
+        return torch.from_numpy(noise).to(self.device)
+
+    def _see(self, asked: Batch, x: Tensor, sigma: Tensor) -> Tensor:
+        """The detail that the network under training sees in x at sigma (B,)."""
+        rows = asked.gsd[:, None].expand(-1, asked.hr.shape[-2])
         with torch.autocast(self.device.type, torch.bfloat16):
-            out: Tensor = self.model(lr, asked.cover, asked.ground, rows, noise)
-        return out.float()
+            seen: Tensor = self.model(asked.hr, asked.cover, asked.ground, rows, x, sigma)
+        return seen.float()
 
-    def _update(
-        self, kind: str, fake: Tensor, asked: Batch, real: Batch, sync: Any, step: int
-    ) -> dict[str, float]:
-        w, cast = self.losses, torch.autocast(self.device.type, torch.bfloat16)
-        hr = real.hr
-        with cast:
-            seen = [
-                f.float() for f in self.features(fake.contiguous(memory_format=torch.channels_last))
-            ]
-            with torch.no_grad():
-                true = [
-                    f.float()
-                    for f in self.features(hr.contiguous(memory_format=torch.channels_last))
-                ]
-        adversarial = step >= self.recipe["schedule"]["warmup_steps"]
-        # per image; in a chain the real one is of the same land cover, so each class finds its own contrast
-        band = F.smooth_l1_loss(colour_bands(fake).log(), colour_bands(hr).log())
-        loss, logs = w["band"] * band, {f"{kind}_band": band.item()}
-        drawn, photographed = fake - bicubic4(asked.hr), hr - bicubic4(reduce4(hr))
-        repeated = lattice_share(drawn) - lattice_share(photographed)
-        dots = dots_share(drawn) - dots_share(photographed)
-        loss = loss + w["lattice"] * (repeated.clamp(min=0) + dots.clamp(min=0)).sum()
-        logs |= {f"{kind}_lattice": repeated.sum().item(), f"{kind}_dots": dots.sum().item()}
-        if kind in ("paired", "small"):
-            boost = 1.0 if adversarial else 5.0
-            pixel = (fake - hr).abs().mean()
-            feature = torch.stack(
-                [_relative(a, b) for a, b in zip(seen[:4], true[:4], strict=True)]
-            ).mean()
-            loss = loss + w["pixel"] * boost * pixel + w["feature"] * feature
-            logs |= {"pixel": pixel.item(), "feature": feature.item()}
-        else:  # nothing to compare pixel by pixel
-            loss = 2 * loss
-        if adversarial:
-            loss = loss + w["critic"] * self._critic(
-                kind, fake, asked, real, seen, true, sync, logs
-            )
-        self.optimizers["model"].zero_grad(set_to_none=True)
-        loss.backward()
-        sync(self.model.parameters())
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizers["model"].step()
-        update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
-        return logs
+    def _generate(
+        self, asked: Batch, rng: np.random.Generator, learn: float | None = None
+    ) -> Tensor:
+        """What the network under training draws, (B, 3, 4h, 4w).
 
-    def _critic(
-        self, kind: str, fake: Tensor, asked: Batch, real: Batch, seen: list[Tensor],
-        true: list[Tensor], sync: Any, logs: dict[str, float],
-    ) -> Tensor:  # fmt: skip
-        """Update the critic (hinge loss), then its opinion of the generated images."""
-        smooth, smooth_real = bicubic4(asked.hr), bicubic4(reduce4(real.hr))
-        score, hinge = contest(
-            self.critic,
-            self.optimizers["critic"],
-            (true, real.hr, smooth_real, real.cover, real.gsd),
-            (seen, fake, smooth, asked.cover, asked.gsd),
-            sync,
-        )
-        logs |= {f"{kind}_hinge": hinge, f"{kind}_score": score.item()}
-        return -score
+        With `learn`, one of the sampler's sigmas: the image that is seen there, with gradient of that evaluation.
+        """
+        sigmas = self.model.config.sigmas
+        path = sigmas if learn is None else sigmas[: sigmas.index(learn) + 1]
+
+        def see(x: Tensor, sigma: float) -> Tensor:
+            with torch.set_grad_enabled(sigma == learn):
+                return self._see(asked, x, x.new_full((len(x),), sigma))
+
+        eps = [self._noise(asked.hr, rng) for _ in path]
+        return image_of(walked(see, eps, path), asked.hr)
 
     def export(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights as a checkpoint, and the critic beside them."""
         from terraloom.weights import save_model
 
         save_model(self.ema, folder, extra=training)
-        save_critic(self.critic, folder)
+        if self.polish is not None:
+            save_critic(self.polish.critic, folder)
 
     def warm_start(self, folder: Path) -> None:
         """Begin from a checkpoint's weights (and critic, where there is one)."""
@@ -284,9 +258,5 @@ class CascadeTask:
         state = load_model(find(folder)).state_dict()
         for net in (self.model, self.ema):
             net.load_state_dict(state)
-        load_critic(self.critic, folder)
-
-
-def _relative(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of features relative to each channel's size."""
-    return ((a - b).abs() / (b.abs().mean((0, 2, 3), keepdim=True) + 0.05)).mean()
+        if self.polish is not None:
+            load_critic(self.polish.critic, folder)

@@ -18,8 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from terraloom.diffusion import windows
+from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
-from terraloom.models.cascade import SCALE, CascadeConfig, CascadeUNet, bounded
+from terraloom.models.cascade import (
+    SCALE,
+    WAVES,
+    CascadeConfig,
+    CascadeUNet,
+    bounded,
+    image_of,
+    noise_of,
+)
 from terraloom.weights import Checkpoint, configuration, load_model
 
 Pixels = npt.NDArray[np.uint8]
@@ -41,7 +50,7 @@ class Engine(Protocol):
             cover: uint8 (h, w) land cover.
             ground: float32 (6, h, w) map layers.
             gsd: float32 (h,) metres per output pixel of each row.
-            noise: float32 (1, 4h, 4w).
+            noise: float32 (`Geometry.noise`, 4h, 4w).
 
         Returns:
             uint8 (3, 4h - 2 halo, 4w - 2 halo): the halo is gone.
@@ -84,6 +93,7 @@ class Geometry:
     exact: int  # halo with which a block equals the same pixels of the whole canvas
     usual: int  # halo that is drawn
     period: int  # lattice of the sides of blocks
+    noise: int  # channels of noise: three for each evaluation
 
 
 def geometry(checkpoint: Checkpoint) -> Geometry:
@@ -95,8 +105,9 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
     config = configuration(checkpoint)
     if isinstance(config, CascadeConfig):
         usual = 2 * config.halo // 3 // config.period * config.period
-        return Geometry(config.halo, usual, config.period)
-    return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL)
+        count = len(config.sigmas)
+        return Geometry(count * config.halo, usual, config.period, 3 * count)
+    return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL, 1)  # it brings its own noise
 
 
 def start(
@@ -112,7 +123,7 @@ def start(
     if not isinstance(model, CascadeUNet):
         return _Windows(model, seed, configuration(checkpoint).evaluations, device)
     network = _openvino(model, side, precision) if name == "openvino" else _torch(model, device)
-    return _Cascade(network, halo)
+    return _Cascade(network, model.config.sigmas, halo)
 
 
 def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
@@ -130,21 +141,28 @@ def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
 
 
 class _Cascade:
-    """A cascade network in any runtime, then `to_pixels` on the core."""
+    """The sampler of a cascade network in any runtime, then `to_pixels` on the core."""
 
-    def __init__(self, network: Callable[..., Tensor], halo: int) -> None:
-        self._network, self._halo = network, halo
+    def __init__(
+        self, network: Callable[..., Tensor], sigmas: tuple[float, ...], halo: int
+    ) -> None:
+        self._network, self._sigmas, self._halo = network, sigmas, halo
 
     def __call__(
         self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats
     ) -> Pixels:
-        inputs = [
-            torch.from_numpy(np.ascontiguousarray(a))[None] for a in (lr, cover, ground, gsd, noise)
-        ]
-        y = self._network(*inputs)
-        cells = self._halo // SCALE
-        core = to_pixels(_crop(y, self._halo), _crop(inputs[0].to(y.device), cells))
-        return core[0].cpu().numpy()
+        told, eps = (
+            [torch.from_numpy(np.ascontiguousarray(a))[None] for a in part]
+            for part in ((lr, cover, ground, gsd), (noise,))
+        )
+        detail = walked(
+            lambda x, sigma: self._network(*told, x, torch.tensor([sigma])),
+            noise_of(eps[0]),
+            self._sigmas,
+        )
+        y = image_of(detail, told[0])
+        core = to_pixels(_crop(y, self._halo), _crop(told[0], self._halo // SCALE))
+        return core[0].numpy()
 
 
 class _Windows:
@@ -175,7 +193,7 @@ def _torch(model: CascadeUNet, device: torch.device) -> Callable[..., Tensor]:
             ),
         ):
             out: Tensor = model(*(x.to(device) for x in inputs))
-            return out
+            return out.cpu()
 
     return run
 
@@ -206,7 +224,7 @@ def _openvino(model: CascadeUNet, side: int, precision: str) -> Callable[..., Te
             )
         )
     shapes = [list(x.shape) for x in _example(cells)]
-    kinds = [openvino.Type.f32, openvino.Type.u8] + 3 * [openvino.Type.f32]
+    kinds = [openvino.Type.f32, openvino.Type.u8] + 4 * [openvino.Type.f32]
     graph = openvino.convert_model(traced, input=list(zip(shapes, kinds, strict=True)))
     compiled = openvino.Core().compile_model(
         graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
@@ -215,18 +233,18 @@ def _openvino(model: CascadeUNet, side: int, precision: str) -> Callable[..., Te
 
     def run(*inputs: Tensor) -> Tensor:
         result = request.infer([x.numpy() for x in inputs], share_inputs=True)
-        return torch.from_numpy(result[0])
+        return torch.from_numpy(result[0].copy())  # the next evaluation writes there again
 
     return run
 
 
 def _example(cells: int) -> tuple[Tensor, ...]:
     """Inputs of a square of cells."""
-    pixels = SCALE * cells
     return (
         torch.zeros(1, 3, cells, cells),
         torch.zeros(1, cells, cells, dtype=torch.uint8),
         torch.zeros(1, 6, cells, cells),
         torch.ones(1, cells),
-        torch.zeros(1, 1, pixels, pixels),
+        torch.zeros(1, WAVES, cells, cells),
+        torch.ones(1),
     )

@@ -1,0 +1,80 @@
+"""Polish: what the sampler shows at run time is judged by a projected critic, its spectrum and its repetitions.
+
+The sampler is run without gradient up to a random one of its evaluations, which learns (adversarial diffusion
+distillation, Sauer et al. 2023, arXiv 2311.17042, without a teacher). So each of them learns to see a sharp image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terraloom.models.cascade import bicubic4, reduce4
+from terraloom.models.critic import Critic, Features
+from terraloom.training.batches import Batch
+from terraloom.training.contest import contest
+from terraloom.training.likeness import unlikeness
+from terraloom.training.patterns import colour_bands, dots_share, lattice_share
+
+
+class Polish:
+    """The critic, its optimizer and the generator's loss."""
+
+    def __init__(self, cover_classes: int, recipe: dict[str, Any], device: torch.device) -> None:
+        self.weights, self.device = recipe["losses"], device
+        self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        self.critic = Critic(cover_classes).to(device)
+        self.optimizer = torch.optim.Adam(
+            self.critic.parameters(), recipe["optimizer"]["critic_lr"], betas=(0.0, 0.99)
+        )
+
+    def loss(
+        self, kind: str, drawn: Tensor, asked: Batch, real: Batch, sync: Any, logs: dict[str, float]
+    ) -> Tensor:
+        """Update the critic, then return what is held against the drawn images, a scalar.
+
+        Args:
+            kind: of step; "paired" and "small" have a real image to each drawn one.
+            drawn: (B, 3, n, n), with gradient.
+            asked: what it was drawn from; hr is the low-resolution image.
+            real: what it is to look like.
+            sync: averages gradients over processes.
+            logs: gets the parts of the loss.
+        """
+        w = self.weights
+        if kind == "chain":  # the parent fixes the mean colour, not the network: judge without it
+            shift = drawn.detach().mean((2, 3), keepdim=True) - real.hr.mean((2, 3), keepdim=True)
+            real = replace(real, hr=(real.hr + shift).clamp(-1, 1))
+        seen = self._features(drawn)
+        with torch.no_grad():
+            true = self._features(real.hr)
+        smooth, smooth_real = bicubic4(asked.hr), bicubic4(reduce4(real.hr))
+        # per image; in a chain the real one is of the same land cover, so each class finds its own contrast
+        band = F.smooth_l1_loss(colour_bands(drawn).log(), colour_bands(real.hr).log())
+        repeated = lattice_share(drawn - smooth) - lattice_share(real.hr - smooth_real)
+        dots = dots_share(drawn - smooth) - dots_share(real.hr - smooth_real)
+        pattern = (repeated.clamp(min=0) + dots.clamp(min=0)).sum()
+        score, hinge = contest(
+            self.critic,
+            self.optimizer,
+            (true, real.hr, smooth_real, real.cover, real.gsd),
+            (seen, drawn, smooth, asked.cover, asked.gsd),
+            sync,
+        )
+        loss: Tensor = w["band"] * band + w["lattice"] * pattern - w["critic"] * score
+        logs |= {f"{kind}_band": band.item(), "pattern": pattern.item()}
+        logs |= {f"{kind}_hinge": hinge, f"{kind}_score": score.item()}
+        if kind in ("paired", "small"):
+            feature = unlikeness(seen[:4], true[:4]).mean()
+            loss = loss + w["feature"] * feature
+            logs["feature"] = feature.item()
+        return loss
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            seen = self.features(images.contiguous(memory_format=torch.channels_last))
+        return [f.float() for f in seen]
