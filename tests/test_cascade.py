@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from terraloom.diffusion.flow import noised, walked
 from terraloom.models.cascade import (
+    BASIS,
+    SIZES,
     CascadeConfig,
     CascadeUNet,
     detail_of,
@@ -18,7 +20,6 @@ from terraloom.models.cascade import (
     noise_of,
     reduce4,
     scaling,
-    waves,
 )
 from terraloom.training.cascade import evenness
 from terraloom.weights import save_model
@@ -30,11 +31,10 @@ def images(seed: int, *shape: int) -> torch.Tensor:
 
 
 def test_waves_are_orthonormal_and_without_mean() -> None:
-    basis, sizes = waves()
-    flat = basis.flatten(1)
+    flat = BASIS.flatten(1)
     torch.testing.assert_close(flat @ flat.T, torch.eye(45), atol=1e-6, rtol=0)
-    assert float(basis.mean((2, 3)).abs().max()) < 1e-7
-    assert sizes.shape == (45,) and float(sizes.min()) > 0.2
+    assert float(BASIS.mean((2, 3)).abs().max()) < 1e-7
+    assert SIZES.shape == (45,) and float(SIZES.min()) > 0.2
 
 
 @settings(deadline=None, max_examples=20)
@@ -79,9 +79,8 @@ def test_a_walk_of_one_who_knows_the_image_ends_in_it() -> None:
 
 def test_scaling_keeps_what_is_clean_and_trusts_nothing_in_noise() -> None:
     keep, scale = scaling(torch.tensor([1.0, 1e-4]))
-    _, sizes = waves()
     assert float(keep[0].abs().max()) == 0
-    torch.testing.assert_close(scale[0].flatten(), sizes)
+    torch.testing.assert_close(scale[0].flatten(), SIZES)
     assert float((keep[1] - 1).abs().max()) < 1e-3 and float(scale[1].max()) < 1e-3
 
 

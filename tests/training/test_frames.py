@@ -27,8 +27,8 @@ from terraloom.errors import BadPack, InvalidInput  # noqa: E402
 from terraloom.io.stack import build_stack  # noqa: E402
 from terraloom.metadata import Metadata  # noqa: E402
 from terraloom.models.cascade import bicubic4, reduce4  # noqa: E402
-from terraloom.models.frames import BANDS, Frames, composed, draw, filled  # noqa: E402
-from terraloom.training.frame_batches import TASKS, FrameBatches, years  # noqa: E402
+from terraloom.models.frames import BANDS, Frames, agreed, composed, draw, filled  # noqa: E402
+from terraloom.training.frame_batches import TASKS, FrameBatches, inpaint_base, years  # noqa: E402
 from terraloom.training.holes import hole  # noqa: E402
 from terraloom.training.loop import run  # noqa: E402
 from terraloom.training.scores import energy_score, patches  # noqa: E402
@@ -221,6 +221,32 @@ def test_composed_takes_the_first_that_is_known() -> None:
     out = composed([(a, knows_a), (b, knows_b)])[0, 0]
     assert out[0, 0] == 1 and out[0, 1] == 2 and out[1, 1] == 2
     assert 1 <= out[1, 0] <= 2
+
+
+def test_another_date_agrees_where_both_are_known_and_meets_the_hole_without_a_step() -> None:
+    generator = torch.Generator().manual_seed(0)
+    place = torch.randn(1, 3, 48, 48, generator=generator)
+    image, other = place + 0.5, 1.0 * place  # another light on the same ground
+    known = torch.ones(1, 1, 48, 48)
+    known[..., 16:32, 16:32] = 0
+    out = agreed(other, image, known)
+    torch.testing.assert_close(out, image, atol=1e-4, rtol=0)
+    assert torch.equal(agreed(other, image, torch.zeros_like(known)), other)
+
+
+def test_a_hole_is_guessed_from_the_nearest_date_that_knows_it() -> None:
+    image = torch.zeros(3, 32, 32)
+    near, far = torch.full((3, 32, 32), 0.25), torch.full((3, 32, 32), 0.75)
+    near[:, 14] = 0.5  # a road
+    known, cloud = torch.ones(1, 32, 32), torch.ones(1, 32, 32)
+    known[:, 8:24, 8:24] = 0
+    cloud[:, 8:12, 8:24] = 0
+    base = inpaint_base(image, known, [(near, cloud), (far, torch.ones_like(known))])
+    assert torch.equal(base * known, image * known)
+    assert float((base[:, 14, 10:22] - 0.25).abs().max()) < 0.02  # 0.25 more than its surroundings
+    assert float(base[:, 9:11, 10:22].abs().max()) < 0.02  # the far date, its light taken off
+    alone = inpaint_base(image, known, [])
+    assert float(alone.abs().max()) == 0
 
 
 def test_draw_keeps_the_base_where_nothing_is_free_and_the_coarse_means() -> None:

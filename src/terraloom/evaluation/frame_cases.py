@@ -27,9 +27,9 @@ from terraloom.evaluation.held_out import (
 )
 from terraloom.metadata import Metadata
 from terraloom.models.cascade import SCALE, bicubic4, reduce4
-from terraloom.models.frames import BANDS, MOST_FRAMES, Frames, composed
+from terraloom.models.frames import BANDS, MOST_FRAMES, Frames
 from terraloom.pipelines.scenes import frame, sequence, vector
-from terraloom.training.frame_batches import coarsened, years
+from terraloom.training.frame_batches import coarsened, inpaint_base, years
 from terraloom.training.holes import blobs
 
 SIDE, SMALL_SIDE = 256, 192  # px; the held-out third of the Landsat scene is 201 px high
@@ -144,15 +144,17 @@ def _inpaint(
     truth = colours(image, window)
     side = truth.shape[-1]
     hole = torch.from_numpy(blobs(rng, side, float(rng.uniform(*HOLES))))[None]
-    base = composed([(truth[None], 1 - hole[None])])[0]
+    base = inpaint_base(truth, 1 - hole, [])
     own = image, truth, 1 - hole
     asked = {"": drawn_from([own], image, base, hole)}
     others = []
     if other is not None:
         there = colours(other, window)
         others.append(shown(there))
-        both = [own, (other, there, torch.ones_like(hole))]
-        asked[", with another date"] = drawn_from(both, image, base, hole)
+        whole = torch.ones_like(hole)
+        pasted = inpaint_base(truth, 1 - hole, [(there, whole)])
+        both = [own, (other, there, whole)]
+        asked[", with another date"] = drawn_from(both, image, pasted, hole)
     seen = shown(truth)
     return Case(group, name, seen, seen * (1 - hole), asked, others, hole)
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import cast
 
 import torch
@@ -145,14 +144,12 @@ def bounded(y: Tensor, lr: Tensor, low: float = -1.0, high: float = 1.0) -> Tens
     return F.pixel_shuffle((cells * room.clamp(0, 1) + mean).flatten(1, 2), SCALE)
 
 
-@cache
-def waves() -> tuple[Tensor, Tensor]:
+def _waves() -> tuple[Tensor, Tensor]:
     """The waves of a cell, orthonormal float32 (45, 3, 4, 4), and the usual size of each when told, (45,).
 
     Cosines (the discrete cosine transform of 4 x 4 pixels) in each of `COLOURS`.
     """
-    # made once, whatever the mode and device of whoever asks first
-    with torch.inference_mode(False), torch.device("cpu"):
+    with torch.inference_mode(False), torch.device("cpu"):  # whoever imports this
         colours = F.normalize(torch.tensor(COLOURS, dtype=torch.float64), dim=1)
         at = torch.arange(SCALE, dtype=torch.float64)
         cosines = F.normalize(torch.cos(math.pi / SCALE * at[:, None] * (at + 0.5)), dim=1)
@@ -162,24 +159,25 @@ def waves() -> tuple[Tensor, Tensor]:
         return basis.flatten(0, 1).float(), sizes.flatten().sqrt().float()
 
 
+BASIS, SIZES = _waves()
+
+
 def detail_of(hr: Tensor, lr: Tensor) -> Tensor:
     """The detail that makes `lr` (B, 3, h, w) into the image `hr` (B, 3, 4h, 4w), as waves (B, 45, h, w)."""
-    basis, sizes = waves()
-    told = basis / (DETAIL * sizes[:, None, None, None])
+    told = BASIS / (DETAIL * SIZES[:, None, None, None])
     return F.conv2d(hr - bicubic4(lr), told.to(hr.device), stride=SCALE)
 
 
 def image_of(detail: Tensor, lr: Tensor) -> Tensor:
     """The image (B, 3, 4h, 4w) of a detail (B, 45, h, w); its 4 x 4 means are `lr` (B, 3, h, w)."""
-    basis, sizes = waves()
-    told = basis * (DETAIL * sizes[:, None, None, None])
+    told = BASIS * (DETAIL * SIZES[:, None, None, None])
     drawn = F.conv_transpose2d(detail, told.to(detail.device), stride=SCALE)
     return consistent(bicubic4(lr) + drawn, lr)
 
 
 def noise_of(pixels: Tensor) -> list[Tensor]:
     """Noise of waves, n of (B, 45, h, w), from noise of pixels (B, 3 n, 4h, 4w), all independent standard normal."""
-    basis = waves()[0].to(pixels.device)
+    basis = BASIS.to(pixels.device)
     return [F.conv2d(part, basis, stride=SCALE) for part in pixels.chunk(pixels.shape[1] // 3, 1)]
 
 
@@ -202,7 +200,7 @@ def scaling(sigma: Tensor) -> tuple[Tensor, Tensor]:
 
     c_skip and c_out of Karras et al. 2022 (arXiv 2206.00364, table 1) for the path x_sigma = (1 - sigma) x + sigma eps.
     """
-    s, size = sigma[:, None], waves()[1].to(sigma.device)
+    s, size = sigma[:, None], SIZES.to(sigma.device)
     power = ((1 - s) * size) ** 2 + s**2
     keep, scale = (1 - s) * size**2 / power, s * size * power.rsqrt()
     return keep[..., None, None], scale[..., None, None]

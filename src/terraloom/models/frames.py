@@ -147,6 +147,22 @@ def filled(image: Tensor, known: Tensor) -> Tensor:
     return torch.where(known > 0, image, smooth)
 
 
+def agreed(other: Tensor, image: Tensor, both: Tensor) -> Tensor:
+    """Another date with the difference to an image added, smoothly carried on to where the image is unknown.
+
+    What is pasted from it then meets the image without a step, whatever light and season did to the whole place.
+
+    Args:
+        other: (B, C, H, W), the other date.
+        image: (B, C, H, W).
+        both: (B, 1, H, W), 1 where both are known.
+
+    Returns:
+        (B, C, H, W), `image` where both are known.
+    """
+    return other + filled(image - other, both)
+
+
 def composed(images: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """The first image where it is known, then the second ..., then `filled`: pairs (B, C, H, W), (B, 1, H, W)."""
     image, known = images[0]

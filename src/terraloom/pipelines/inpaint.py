@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from terraloom.io.masks import Hole, hole
 from terraloom.io.raster import Raster, same_grid
 from terraloom.io.source import Pixels
 from terraloom.metadata import ordinal
-from terraloom.models.frames import MOST_FRAMES, Frames
+from terraloom.models.frames import MOST_FRAMES, Frames, composed
 from terraloom.pipelines.backdrop import Backdrop, Window
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.scenes import (
@@ -62,7 +63,12 @@ class Filled(Scene):
         shown = [raster, *nearest[: MOST_FRAMES - 1]]
         self._shown = sorted(shown, key=lambda s: (ordinal(s.date), s.identity()))
         self._stretches = stretches(shown, self.bands)
-        self._backdrop = Backdrop(self._known, raster.width, raster.height)
+        size = raster.width, raster.height
+        self._backdrop = Backdrop(self._known, *size)
+        self._others = [
+            (other, Backdrop(partial(self._difference, other), *size))
+            for other in nearest[: MOST_FRAMES - 1]
+        ]
 
     def inputs(self) -> list[Raster]:
         """All dates."""
@@ -78,18 +84,21 @@ class Filled(Scene):
         missing = self._missing(place)
         if not bool(missing.any()):
             return _flat(read(self.raster, place, self.bands, self._stretches[id(self.raster)])[0])
-        base = self._backdrop.window(left, top)[:, 0]
+        guesses = self._guesses(left, top)
         told = [scene.metadata for scene in self._shown]
-        drawn = torch.zeros_like(base)
+        drawn = torch.zeros(len(self.bands), SIDE, SIDE)
         for numbers in reversed(triples(self.bands)):  # what a triple repeats is drawn again
             pictures = [self._frame(scene, numbers, place, missing) for scene in self._shown]
             pixels, present, dated = sequence(pictures, told)
+            chosen = list(numbers)
+            able = [(v, k) for has, v, k in guesses if {self.bands[i] for i in chosen} <= has]
+            base = composed([(values[chosen], known[chosen]) for values, known in able])[:, 0]
             frames = Frames(
                 pixels=pixels,
                 present=present,
                 dated=dated,
                 target=vector(self.metadata)[None],
-                base=base[list(numbers)][None],
+                base=base[None],
                 free=missing[None],
             )
             put(drawn, numbers, pipe.draw(frames, noise)[0])
@@ -104,6 +113,36 @@ class Filled(Scene):
         values = self._stretches[id(self.raster)].units(drawn)
         new = self.raster.encode(values, there)
         return np.where(hole | ~known, new, stored), there
+
+    def _guesses(self, left: int, top: int) -> list[tuple[set[str], Tensor, Tensor]]:
+        """What a window may look like, best first: bands, their values and where they are known, (bands, 1, h, w).
+
+        Known pixels, other dates (the nearest first), what is around: as `training.frame_batches.inpaint_base` guesses,
+        but the difference to another date is carried on from far away too.
+        """
+        place, every = (left, top, SIDE, SIDE), set(self.bands)
+        values, known = self._known(place)
+        found = [(every, values, known)]
+        for other, difference in self._others:
+            there, seen = self._seen(other, place)
+            found.append((set(other.bands), there + difference.window(left, top), seen))
+        return [*found, (every, self._backdrop.window(left, top), torch.ones_like(known))]
+
+    def _difference(self, other: Raster, place: Window) -> tuple[Tensor, Tensor]:
+        """What is to be added to another date, and where both are known, (bands, 1, h, w) each."""
+        (values, known), (others, there) = self._known(place), self._seen(other, place)
+        both = known * there
+        return (values - others) * both, both
+
+    def _seen(self, other: Raster, place: Window) -> tuple[Tensor, Tensor]:
+        """Another date in the scene's bands, (bands, 1, h, w) values and 0 or 1; bands that it lacks are unknown."""
+        own = [b for b in self.bands if b in other.bands]
+        values = torch.zeros(len(self.bands), 1, *place[:1:-1])
+        known = torch.zeros_like(values)
+        if own:
+            at = [self.bands.index(b) for b in own]
+            values[at], known[at] = read(other, place, own, self._stretches[id(other)])
+        return values * known, known
 
     def _missing(self, place: Window) -> Tensor:
         """The hole in a window, (1, h, w) 0 or 1."""

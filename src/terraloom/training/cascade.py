@@ -26,13 +26,14 @@ from torch import Tensor, nn
 from terraloom.data.packed import Pack
 from terraloom.diffusion.flow import noised, walked
 from terraloom.models.cascade import (
+    SIZES,
+    WAVES,
     CascadeConfig,
     CascadeUNet,
     detail_of,
     image_of,
     reduce4,
     scaling,
-    waves,
 )
 from terraloom.training.average import update_average
 from terraloom.training.batches import (
@@ -208,7 +209,7 @@ class CascadeTask:
         sigma = 1 / (1 + np.exp(-sigma))
         s = torch.from_numpy(sigma.clip(0.02, 0.98).astype(np.float32)).to(self.device)
         seen = self._see(lesson.asked, noised(truth, self._noise(truth[:, :3], rng), s), s)
-        sizes = waves()[1].to(self.device)[:, None, None]
+        sizes = SIZES.to(self.device)[:, None, None]
         error = (lesson.weight * ((seen - truth) / scaling(s)[1]) ** 2 * sizes).mean((1, 2, 3))
         power = (truth.square() / sizes).mean((1, 2, 3))
         return (error / (power + FAINT)).mean()
@@ -216,7 +217,7 @@ class CascadeTask:
     def _noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise of waves for low-resolution images (B, 3, h, w)."""
         count, _, h, w = lr.shape
-        noise = rng.standard_normal((count, len(waves()[1]), h, w), dtype=np.float32)
+        noise = rng.standard_normal((count, WAVES, h, w), dtype=np.float32)
         return torch.from_numpy(noise).to(self.device)
 
     def _see(self, asked: Batch, x: Tensor, sigma: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from terraloom.models.frames import (
     MOST_FRAMES,
     RGB,
     Frames,
+    agreed,
     composed,
 )
 from terraloom.training.holes import hole
@@ -210,7 +211,7 @@ def _inpaint(batches: FrameBatches, rng: np.random.Generator, crop: _Crop) -> Ro
             if rng.random() < CLOUDED:
                 there = 1 - torch.from_numpy(hole(rng, batches.side))[None]
             shown.append((int(i), torch.from_numpy(crop.values[i][colours]), there))
-    base = composed([(truth[None], 1 - missing[None])])[0]
+    base = inpaint_base(truth, 1 - missing, _by_distance(crop, k, shown[1:]))
     return _with_dates(batches, rng, crop, k, shown, base, missing, truth)
 
 
@@ -225,10 +226,33 @@ def _forecast(batches: FrameBatches, rng: np.random.Generator, crop: _Crop) -> R
         (int(i), torch.from_numpy(crop.values[i][colours]), whole)
         for i in rng.permutation(rest)[:count]
     ]
-    when = years(crop.images[k])
-    nearest = min(shown, key=lambda s: abs(years(crop.images[s[0]]) - when))
+    nearest = _by_distance(crop, k, shown)[0]
     truth = torch.from_numpy(crop.values[k][colours])
-    return _with_dates(batches, rng, crop, k, shown, nearest[1], whole, truth)
+    return _with_dates(batches, rng, crop, k, shown, nearest[0], whole, truth)
+
+
+def inpaint_base(image: Tensor, known: Tensor, others: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """First guess of an image with a hole, (3, H, W): other dates in the hole, the nearest first, else what is around.
+
+    Args:
+        image: (3, H, W).
+        known: (1, H, W), 0 in the hole.
+        others: other dates (3, H, W) and where they are known (1, H, W).
+    """
+    layers = [(image[None], known[None])]
+    for other, there in others:
+        layers.append((agreed(other[None], image[None], (known * there)[None]), there[None]))
+    return composed(layers)[0]
+
+
+Shown = tuple[int, Tensor, Tensor]  # number of the image, colours, where they are known
+
+
+def _by_distance(crop: _Crop, k: int, shown: list[Shown]) -> list[tuple[Tensor, Tensor]]:
+    """Colours and knowledge of other dates, those nearest to date `k` first."""
+    when = years(crop.images[k])
+    nearest = sorted(shown, key=lambda s: abs(years(crop.images[s[0]]) - when))
+    return [(colours, known) for _, colours, known in nearest]
 
 
 def _with_dates(
@@ -236,12 +260,12 @@ def _with_dates(
     rng: np.random.Generator,
     crop: _Crop,
     k: int,
-    shown: list[tuple[int, Tensor, Tensor]],
+    shown: list[Shown],
     base: Tensor,
     free: Tensor,
     truth: Tensor,
 ) -> Row:
-    """Frames in the order of their dates: (number of the image, colours, where they are known)."""
+    """Frames in the order of their dates."""
     pixels, dated = [], []
     for i, colours, known in sorted(shown, key=lambda s: years(crop.images[s[0]])):
         frame = torch.zeros(CHANNELS, batches.side, batches.side)
