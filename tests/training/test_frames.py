@@ -27,7 +27,7 @@ from terraloom.errors import BadPack, InvalidInput  # noqa: E402
 from terraloom.io.stack import build_stack  # noqa: E402
 from terraloom.metadata import Metadata  # noqa: E402
 from terraloom.models.cascade import bicubic4, reduce4  # noqa: E402
-from terraloom.models.frames import BANDS, Frames, agreed, composed, draw, filled  # noqa: E402
+from terraloom.models.frames import BANDS, Frames, agreed, composed, draw, filled, mingled  # noqa: E402
 from terraloom.training.frame_batches import TASKS, FrameBatches, inpaint_base, years  # noqa: E402
 from terraloom.training.holes import hole  # noqa: E402
 from terraloom.training.loop import run  # noqa: E402
@@ -141,7 +141,8 @@ def test_forecast_shows_other_dates_in_order_and_not_the_target(pack: Path) -> N
         for k in range(count):
             assert not torch.equal(frames.pixels[i, :3, k], batch.truth[i])
         shown = [frames.pixels[i, :3, k] for k in range(count)]
-        assert any(torch.equal(frames.base[i], image) for image in shown)
+        guesses = [mingled([a[None], *(b[None] for b in shown if b is not a)])[0] for a in shown]
+        assert any(torch.allclose(frames.base[i], guess, atol=1e-5) for guess in guesses)
 
 
 def test_years_shift_together(pack: Path) -> None:
@@ -247,6 +248,17 @@ def test_a_hole_is_guessed_from_the_nearest_date_that_knows_it() -> None:
     assert float(base[:, 9:11, 10:22].abs().max()) < 0.02  # the far date, its light taken off
     alone = inpaint_base(image, known, [])
     assert float(alone.abs().max()) == 0
+
+
+def test_mingled_has_the_first_dates_detail_and_the_means_colours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ground = torch.randn(1, 3, 96, 96, generator=generator)
+    torch.testing.assert_close(
+        mingled([ground + 0.5, ground - 0.5]), ground
+    )  # other light: the mean of both
+    torch.testing.assert_close(mingled([ground]), ground)
+    out = mingled([ground, torch.zeros_like(ground)])  # a mean of dates has half of the detail
+    assert float((out - ground).std()) < 0.05 < float(ground.std())
 
 
 def test_draw_keeps_the_base_where_nothing_is_free_and_the_coarse_means() -> None:

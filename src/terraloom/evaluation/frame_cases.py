@@ -27,7 +27,7 @@ from terraloom.evaluation.held_out import (
 )
 from terraloom.metadata import Metadata
 from terraloom.models.cascade import SCALE, bicubic4, reduce4
-from terraloom.models.frames import BANDS, MOST_FRAMES, Frames
+from terraloom.models.frames import BANDS, MOST_FRAMES, Frames, mingled
 from terraloom.pipelines.scenes import frame, sequence, vector
 from terraloom.training.frame_batches import coarsened, inpaint_base, years
 from terraloom.training.holes import blobs
@@ -182,7 +182,8 @@ def _forecast(group: str, name: str, place: list[Dated], target: int, window: Wi
     there = [colours(other, window) for other in others]
     whole = torch.ones(1, *truth.shape[1:])
     dates = [(other, c, whole) for other, c in zip(others, there, strict=True)]
-    asked = drawn_from(dates, image, there[0], whole)
+    base = mingled([c[None] for c in there])[0]
+    asked = drawn_from(dates, image, base, whole)
     seen = [shown(c) for c in there]
     between = None
     if 0 < target < len(place) - 1:

@@ -42,6 +42,7 @@ COLOURS = 3
 RGB = BANDS[:COLOURS]
 MOST_FRAMES = 3  # dates that are shown at once, in training and after
 IN_CHANNELS = (COLOURS + COLOURS + 1) * FACTOR**2  # noise, base, free
+SMOOTH = 17  # px, see `mingled`
 LIMIT = 1.5  # what the networks see is held to +- this; roofs and clouds may lie far outside the stretch
 
 
@@ -161,6 +162,27 @@ def agreed(other: Tensor, image: Tensor, both: Tensor) -> Tensor:
         (B, C, H, W), `image` where both are known.
     """
     return other + filled(image - other, both)
+
+
+def mingled(images: Sequence[Tensor]) -> Tensor:
+    """First guess of another date, from dates of a place: the first one's detail on the colours of their mean.
+
+    Detail is what is finer than `SMOOTH` px. A mean of dates blurs it, a single date carries its own season.
+
+    Args:
+        images: (B, C, H, W) each, without unknown pixels, the nearest date first.
+
+    Returns:
+        (B, C, H, W).
+    """
+    return images[0] + smooth(torch.stack(list(images)).mean(0) - images[0])
+
+
+def smooth(image: Tensor) -> Tensor:
+    """Box means of `SMOOTH` px, twice, (B, C, H, W) -> same; of the pixels that there are at the rim."""
+    for _ in range(2):
+        image = F.avg_pool2d(image, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
+    return image
 
 
 def composed(images: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -17,7 +17,7 @@ from terraloom.io.raster import Raster, same_grid
 from terraloom.io.sequence import SUFFIXES, write_sequence
 from terraloom.io.source import Pixels
 from terraloom.metadata import Metadata, ordinal
-from terraloom.models.frames import MOST_FRAMES, Frames, composed
+from terraloom.models.frames import MOST_FRAMES, Frames, composed, mingled
 from terraloom.pipelines.backdrop import CONTEXT
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.scenes import (
@@ -84,7 +84,9 @@ class Dated(Scene):
         side = SIDE + 2 * CONTEXT
         place, inner = (left - CONTEXT, top - CONTEXT, side, side), slice(CONTEXT, CONTEXT + SIDE)
         seen = {id(r): read(r, place, self.bands, self._stretches[id(r)]) for r in self._shown}
-        base = composed([seen[id(r)] for r in self._nearest])[:, 0, inner, inner]
+        dates = [seen[id(r)] for r in self._nearest]
+        whole = [composed([date, *(d for d in dates if d is not date)]) for date in dates]
+        base = mingled(whole)[:, 0, inner, inner]
         drawn = torch.zeros_like(base)
         for numbers in reversed(triples(self.bands)):  # what a triple repeats is drawn again
             chosen = list(numbers)

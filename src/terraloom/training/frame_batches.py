@@ -29,6 +29,7 @@ from terraloom.models.frames import (
     Frames,
     agreed,
     composed,
+    mingled,
 )
 from terraloom.training.holes import hole
 
@@ -226,9 +227,9 @@ def _forecast(batches: FrameBatches, rng: np.random.Generator, crop: _Crop) -> R
         (int(i), torch.from_numpy(crop.values[i][colours]), whole)
         for i in rng.permutation(rest)[:count]
     ]
-    nearest = _by_distance(crop, k, shown)[0]
+    base = mingled([colours[None] for colours, _ in _by_distance(crop, k, shown)])[0]
     truth = torch.from_numpy(crop.values[k][colours])
-    return _with_dates(batches, rng, crop, k, shown, nearest[0], whole, truth)
+    return _with_dates(batches, rng, crop, k, shown, base, whole, truth)
 
 
 def inpaint_base(image: Tensor, known: Tensor, others: list[tuple[Tensor, Tensor]]) -> Tensor:
