@@ -44,7 +44,7 @@ def evaluate(net: Network, lr: Tensor, gsd: Tensor, x: Tensor, sigma: float = 1.
 
 def denoised(net: Network, lr: Tensor, gsd: Tensor, x: Tensor) -> Tensor:
     """One evaluation as rivals need it: pixels (1, 3, 256, 256) in, pixels out."""
-    return image_of(evaluate(net, lr, gsd, noise_of(x)[0]), lr)
+    return image_of(evaluate(net, lr, gsd, noise_of(x)), lr)
 
 
 def window_scheme(net: Network) -> tuple[float, float]:
@@ -66,7 +66,7 @@ def repeated_noise(
     gsd: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
     """A canvas in MetaEarth's windows: our weights and our sampler under its repeated noise."""
-    noise = [noise_of(windows.window_noise(seed)[None])[0] for seed in range(len(sigmas))]
+    noise = noise_of(windows.window_noise(0)[None])
 
     def sample(part: Tensor, rows: Tensor) -> Tensor:
         detail = walked(lambda x, sigma: evaluate(net, part, rows, x, sigma), noise, sigmas)

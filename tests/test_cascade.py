@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terraloom.diffusion.flow import noised, walked
+from terraloom.diffusion.flow import carried, noised, walked
 from terraloom.models.cascade import (
     BASIS,
     SIZES,
@@ -50,31 +51,42 @@ def test_detail_and_image_undo_each_other(seed: int) -> None:
 
 def test_noise_of_pixels_is_noise_of_waves() -> None:
     pixels = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
-    (noise,) = (waves[0].flatten(1) for waves in noise_of(pixels))
+    noise = noise_of(pixels)[0].flatten(1)
     assert noise.shape == (45, 128 * 128)
     assert float((torch.cov(noise) - torch.eye(45)).abs().max()) < 0.05
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 99), st.floats(0.05, 1), st.floats(0, 1))
+def test_carried_stays_on_the_path_of_one_image(seed: int, now: float, share: float) -> None:
+    x, eps = images(seed, 1, 2, 4, 4), images(seed + 1, 1, 2, 4, 4)
+    later = now * share
+    at, after = (noised(x, eps, torch.tensor(s)) for s in (now, later))
+    torch.testing.assert_close(carried(at, x, now, later), after, atol=1e-4, rtol=1e-4)
+
+
 def test_a_walk_asks_where_it_is_told_and_ends_in_what_is_seen_last() -> None:
-    asked, eps = [], [images(k, 1, 2, 4, 4) for k in range(3)]
+    asked = []
 
     def see(x: torch.Tensor, sigma: float) -> torch.Tensor:
-        asked.append((sigma, x))
+        asked.append(sigma)
         return torch.full_like(x, sigma)
 
-    drawn = walked(see, eps, (1.0, 0.6, 0.3))
-    assert [sigma for sigma, _ in asked] == [1.0, 0.6, 0.3]
-    assert torch.equal(asked[0][1], eps[0])
-    torch.testing.assert_close(
-        asked[2][1], noised(torch.full_like(eps[2], 0.6), eps[2], torch.tensor(0.3))
-    )
+    drawn = walked(see, images(0, 1, 2, 4, 4), (1.0, 0.6, 0.3))
+    assert asked == [1.0, 0.6, 0.3]
     assert torch.equal(drawn, torch.full_like(drawn, 0.3))
 
 
-def test_a_walk_of_one_who_knows_the_image_ends_in_it() -> None:
-    image = images(9, 1, 2, 4, 4)
-    drawn = walked(lambda x, sigma: image, [images(k, 1, 2, 4, 4) for k in range(2)], (1.0, 0.4))
-    assert torch.equal(drawn, image)
+def test_a_walk_reaches_the_right_spread() -> None:
+    """Data of one Gaussian: the best answer is linear, and the flow carries noise to data of its size."""
+    size = 0.5
+
+    def see(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        return (1 - sigma) * size**2 / (((1 - sigma) * size) ** 2 + sigma**2) * x
+
+    eps = torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    path = tuple(float(s) for s in np.linspace(1, 1 / 400, 400))
+    assert float(walked(see, eps, path).std()) == pytest.approx(size, rel=0.03)
 
 
 def test_scaling_keeps_what_is_clean_and_trusts_nothing_in_noise() -> None:
@@ -112,7 +124,7 @@ def test_several_evaluations_with_their_halo_equal_the_canvas(tmp_path: Path) ->
     cover = rng.integers(0, 18, (cells, cells)).astype(np.uint8)
     ground = rng.integers(0, 2, (6, cells, cells)).astype(np.float32)
     gsd = np.full(cells, 10, np.float32)
-    noise = rng.standard_normal((geometry.noise, wide, wide)).astype(np.float32)
+    noise = rng.standard_normal((3, wide, wide)).astype(np.float32)
     whole = engines.start("torch", "f32", checkpoint, wide, halo, 0)(lr, cover, ground, gsd, noise)
     few = side // 4
     part = engines.start("torch", "f32", checkpoint, side, halo, 0)(

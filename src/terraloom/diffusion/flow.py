@@ -16,6 +16,7 @@ Nothing here draws a random number: noise and times are arguments.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -40,23 +41,27 @@ def restarted(x_sigma: Tensor, velocity: Tensor, now: Tensor, later: Tensor, eps
     return noised(seen_image(x_sigma, velocity, now), eps, later)
 
 
-def walked(
-    see: Callable[[Tensor, float], Tensor], eps: Sequence[Tensor], path: Sequence[float]
-) -> Tensor:
-    """From noise to image by restarting, with a network that tells the image in x_sigma itself.
+def carried(x_sigma: Tensor, seen: Tensor, now: float, later: float) -> Tensor:
+    """x at the smaller sigma `later`, of the image `seen` at `now` and the noise that is left in x_sigma."""
+    eps = (x_sigma - (1 - now) * seen) / now
+    return (1 - later) * seen + later * eps
+
+
+def walked(see: Callable[[Tensor, float], Tensor], eps: Tensor, path: Sequence[float]) -> Tensor:
+    """From noise to image along the flow (Euler steps), with a network that tells the image in x_sigma itself.
 
     Args:
         see: tells the image in x_sigma, (B, C, H, W) -> same, given sigma.
-        eps: standard normal (B, C, H, W), one for each of `path`.
+        eps: (B, C, H, W) standard normal.
         path: sigmas at which it is asked, 1 and then smaller ones.
 
     Returns:
         (B, C, H, W), the image seen at the last sigma.
     """
-    seen = torch.zeros_like(eps[0])
-    for noise, sigma in zip(eps, path, strict=True):
-        seen = see((1 - sigma) * seen + sigma * noise, sigma)
-    return seen
+    x = eps
+    for now, later in pairwise((*path, 0.0)):
+        x = carried(x, see(x, now), now, later)
+    return x
 
 
 def flow_loss(velocity: Tensor, x: Tensor, eps: Tensor) -> Tensor:

@@ -74,8 +74,7 @@ def as_batch(samples: list[Sample]) -> Batch:
 def draw(net: CascadeUNet, lr: Tensor, real: Batch, seed: int = 0) -> Tensor:
     """The network's answer as a display shows it, (B, 3, n, n) in [-1, 1] on 256 levels."""
     n = real.hr.shape[-1]
-    count = 3 * len(net.config.sigmas)
-    noise = torch.randn(len(lr), count, n, n, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(len(lr), 3, n, n, generator=torch.Generator().manual_seed(seed))
     rows = real.gsd[:, None].expand(-1, n // SCALE)
     parts = []
     with torch.inference_mode():

@@ -1,6 +1,6 @@
 """Networks that learned classes from real images: do they read in a generated one what was asked for?
 
-Two of them, because the text model is sharpened against features of EfficientNet-Lite0 and could please that network
+Two of them, because the text model is trained against features of EfficientNet-Lite0 and could please that network
 alone: a linear reader on its frozen features, and a plain CNN trained from scratch, which the model never met. Both
 also give the features that distances are measured in (`terraloom.evaluation.frechet`).
 """

@@ -46,7 +46,6 @@ class Roller:
         """
         geometry = engines.geometry(checkpoint)
         self.halo, self.view, self.align = geometry.usual, view, geometry.period // SCALE
-        self.channels = geometry.noise
         self.cells = (view + 2 * self.halo) // SCALE
         if view < self.cells or view % geometry.period:
             raise InvalidInput(
@@ -92,5 +91,5 @@ class Roller:
         told = cover if known else np.full_like(cover, UNKNOWN_COVER)
         lr = rgb.astype(np.float32) / 127.5 - 1
         gsd = (window.gsd / SCALE).astype(np.float32)
-        field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, self.channels)
+        field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)
         return self._engine(lr, told, layers, gsd, field), cover

@@ -39,8 +39,8 @@ def _classes(classes: Metrics) -> str:
     parts = [
         "### Prompts\n\nReaders learned the classes from real training images alone and read what is drawn for "
         "prompts as a user types them; only the gsd is told beside the words. The plain CNN is trained "
-        "from scratch and used nowhere else; a model that was sharpened learned from EfficientNet-Lite0, so the CNN is "
-        "the judge to believe there. Means over the classes; real, held-out chips are the ceiling.\n\n"
+        "from scratch and used nowhere else; features of EfficientNet-Lite0 are a loss in training, so the CNN is the "
+        "judge to believe where they differ. Means over the classes; real, held-out chips are the ceiling.\n\n"
         + table(head, rows)
     ]
     for name, d in classes.items():

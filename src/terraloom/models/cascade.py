@@ -48,7 +48,7 @@ class CascadeConfig:
     cover_classes: int = 19  # IGBP 0..16, 17 spare, 18 unknown
     cover_embed: int = 8
     ground_layers: int = 6  # see terraloom.data.ground.LAYERS
-    sigmas: tuple[float, ...] = (1.0, 0.4)  # where the sampler asks the network
+    sigmas: tuple[float, ...] = (1.0,)  # where the sampler asks the network
 
     def __post_init__(self) -> None:
         for name in ("widths", "sigmas"):  # JSON gives lists
@@ -175,10 +175,9 @@ def image_of(detail: Tensor, lr: Tensor) -> Tensor:
     return consistent(bicubic4(lr) + drawn, lr)
 
 
-def noise_of(pixels: Tensor) -> list[Tensor]:
-    """Noise of waves, n of (B, 45, h, w), from noise of pixels (B, 3 n, 4h, 4w), all independent standard normal."""
-    basis = BASIS.to(pixels.device)
-    return [F.conv2d(part, basis, stride=SCALE) for part in pixels.chunk(pixels.shape[1] // 3, 1)]
+def noise_of(pixels: Tensor) -> Tensor:
+    """Noise of waves (B, 45, h, w) from noise of pixels (B, 3, 4h, 4w), both independent standard normal."""
+    return F.conv2d(pixels, BASIS.to(pixels.device), stride=SCALE)
 
 
 def gsd_features(gsd: Tensor, count: int = 32, top: float = 3.0) -> Tensor:

@@ -16,7 +16,6 @@ from terraloom.pipelines.refine import HALO, engine_for
 from terraloom.pipelines.scenes import LEVEL, Scene, Strip, finer, fitted, known_limits, read
 from terraloom.pipelines.windows import SIDE, Floats
 from terraloom.weights import find
-from terraloom.world.engine import geometry
 
 CASCADE = "cascade"
 USUAL_GSD = 1.0  # metres, of a scene that does not say
@@ -30,12 +29,11 @@ class Cascaded(Scene):
         source: what it was drawn from.
     """
 
-    task, bands = "superres", RGB
+    task, bands, noise = "superres", RGB, (3, HALO, LEVEL - 2)
 
     def __init__(self, raster: Raster, source: Raster) -> None:
         self.raster, self._source = raster, source
         self.grid, self.metadata = finer(raster)
-        self.noise = (geometry(find(CASCADE)).noise, HALO, LEVEL - 2)
         self._draw = engine_for(CASCADE, "auto", SIDE + 2 * HALO)
 
     def inputs(self) -> list[Raster]:

@@ -106,8 +106,7 @@ def _finer(
 ) -> Pixels:
     """One level: uint8 (3, h, w) -> (3, 4h, 4w) at `gsd`."""
     _, h, w = image.shape
-    shape = geometry(find(network[0]))
-    period = shape.period // SCALE
+    period = geometry(find(network[0])).period // SCALE
     cells = -(-max(h, w) // period) * period  # engines draw squares on the network's lattice
     margin = HALO // SCALE
     edges = ((margin, cells - h + margin), (margin, cells - w + margin))
@@ -117,7 +116,7 @@ def _finer(
     )
     side = SCALE * cells + 2 * HALO
     draw = engine_for(*network, side)
-    eps = noise.window(level, -HALO, -HALO, side, side, shape.noise)
+    eps = noise.window(level, -HALO, -HALO, side, side, channels=3)
     rows = np.full(cells + 2 * margin, gsd, np.float32)
     return draw(lr, cover, ground, rows, eps)[:, : SCALE * h, : SCALE * w]
 

@@ -1,7 +1,7 @@
 """Training the cascade: a flow over detail, guided by the low-resolution image, then a polish of its last evaluation.
 
 A step noises the detail of real images (`terraloom.models.cascade.detail_of`) and regresses it, at a random sigma. A
-share of the steps runs the sampler instead, as at run time, and one of its evaluations learns from critics
+share of the steps runs the sampler instead, as at run time, and its last evaluation learns from critics
 (`terraloom.training.polish`): regression alone leaves the finest detail faint where few evaluations have to do.
 Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
@@ -60,6 +60,7 @@ SMALL_JUDGES = 0.4  # share of chains that end in 64 px, where most labelled ima
 EVEN = (
     0.08  # range of a parent's neighbouring pixels, of [-1, 1], above which a chain teaches little
 )
+PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
 FAINT = 0.1  # added to the power of an image's detail before dividing by it
 
 
@@ -134,7 +135,7 @@ class CascadeTask:
             lesson = self._real(kind, rng)
         logs: dict[str, float] = {"images": float(len(lesson.truth))}
         if polish and self.polish is not None:
-            drawn = self._generate(lesson.asked, rng, float(rng.choice(self.model.config.sigmas)))
+            drawn = self._generate(lesson.asked, rng, learn=True)
             loss = self.polish.loss(kind, drawn, lesson.asked, lesson.real, sync, logs)
         else:
             loss = self._flow(lesson, rng)
@@ -206,8 +207,8 @@ class CascadeTask:
         truth = lesson.truth
         count = len(truth)
         sigma = rng.normal(self.recipe["schedule"]["middle"], 1.2, count)
-        sigma = 1 / (1 + np.exp(-sigma))
-        s = torch.from_numpy(sigma.clip(0.02, 0.98).astype(np.float32)).to(self.device)
+        sigma = np.where(rng.random(count) < PURE, 1.0, 1 / (1 + np.exp(-sigma)))
+        s = torch.from_numpy(sigma.clip(CLEANEST, 1).astype(np.float32)).to(self.device)
         seen = self._see(lesson.asked, noised(truth, self._noise(truth[:, :3], rng), s), s)
         sizes = SIZES.to(self.device)[:, None, None]
         error = (lesson.weight * ((seen - truth) / scaling(s)[1]) ** 2 * sizes).mean((1, 2, 3))
@@ -227,22 +228,15 @@ class CascadeTask:
             seen: Tensor = self.model(asked.hr, asked.cover, asked.ground, rows, x, sigma)
         return seen.float()
 
-    def _generate(
-        self, asked: Batch, rng: np.random.Generator, learn: float | None = None
-    ) -> Tensor:
-        """What the network under training draws, (B, 3, 4h, 4w).
-
-        With `learn`, one of the sampler's sigmas: the image that is seen there, with gradient of that evaluation.
-        """
+    def _generate(self, asked: Batch, rng: np.random.Generator, learn: bool = False) -> Tensor:
+        """What the network under training draws, (B, 3, 4h, 4w); `learn`: with gradient of the last evaluation."""
         sigmas = self.model.config.sigmas
-        path = sigmas if learn is None else sigmas[: sigmas.index(learn) + 1]
 
         def see(x: Tensor, sigma: float) -> Tensor:
-            with torch.set_grad_enabled(sigma == learn):
+            with torch.set_grad_enabled(learn and sigma == sigmas[-1]):
                 return self._see(asked, x, x.new_full((len(x),), sigma))
 
-        eps = [self._noise(asked.hr, rng) for _ in path]
-        return image_of(walked(see, eps, path), asked.hr)
+        return image_of(walked(see, self._noise(asked.hr, rng), sigmas), asked.hr)
 
     def export(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights as a checkpoint, and the critic beside them."""

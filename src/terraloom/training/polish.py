@@ -1,7 +1,7 @@
 """Polish: what the sampler shows at run time is judged by a projected critic, its spectrum and its repetitions.
 
-The sampler is run without gradient up to a random one of its evaluations, which learns (adversarial diffusion
-distillation, Sauer et al. 2023, arXiv 2311.17042, without a teacher). So each of them learns to see a sharp image.
+The sampler is run without gradient up to its last evaluation, which learns (adversarial diffusion distillation, Sauer
+et al. 2023, arXiv 2311.17042, without a teacher). Earlier evaluations stay a regression: they decide structure.
 """
 
 from __future__ import annotations

@@ -48,7 +48,6 @@ class Pyramid:
         cache: BlockCache,
         block: int,
         halo: int,
-        channels: int,
         lock: threading.RLock,
     ) -> None:
         """Take the parts; `start` is called when a block has to be drawn for the first time.
@@ -58,7 +57,7 @@ class Pyramid:
         """
         self._base, self._ground, self._noise = base, ground, noise
         self._base_cache, self._cache = base_cache, cache
-        self._start, self._side, self._halo, self._channels = start, block, halo, channels
+        self._start, self._side, self._halo = start, block, halo
         self._engine: Engine | None = None
         self._lock = lock
         self.drawn = 0  # blocks that the network has drawn, for those who watch
@@ -158,7 +157,7 @@ class Pyramid:
         parent, left, top, cells = level - STEP, x // SCALE, y // SCALE, side // SCALE
         lr = self.region(parent, left, top, cells, cells).astype(np.float32) / 127.5 - 1
         cover, ground = self._cells(level, left, top, cells)
-        noise = self._noise.window(level, x, y, side, side, self._channels)
+        noise = self._noise.window(level, x, y, side, side, channels=3)
         self.drawn += 1
         return self._engine(lr, cover, ground, self._gsd(level, top, cells), noise)
 

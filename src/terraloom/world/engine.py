@@ -50,7 +50,7 @@ class Engine(Protocol):
             cover: uint8 (h, w) land cover.
             ground: float32 (6, h, w) map layers.
             gsd: float32 (h,) metres per output pixel of each row.
-            noise: float32 (`Geometry.noise`, 4h, 4w).
+            noise: float32 (3, 4h, 4w).
 
         Returns:
             uint8 (3, 4h - 2 halo, 4w - 2 halo): the halo is gone.
@@ -93,7 +93,6 @@ class Geometry:
     exact: int  # halo with which a block equals the same pixels of the whole canvas
     usual: int  # halo that is drawn
     period: int  # lattice of the sides of blocks
-    noise: int  # channels of noise: three for each evaluation
 
 
 def geometry(checkpoint: Checkpoint) -> Geometry:
@@ -105,9 +104,8 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
     config = configuration(checkpoint)
     if isinstance(config, CascadeConfig):
         usual = 2 * config.halo // 3 // config.period * config.period
-        count = len(config.sigmas)
-        return Geometry(count * config.halo, usual, config.period, 3 * count)
-    return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL, 1)  # it brings its own noise
+        return Geometry(len(config.sigmas) * config.halo, usual, config.period)
+    return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL)
 
 
 def start(

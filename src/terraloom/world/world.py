@@ -100,7 +100,6 @@ class World:
         self._maps, self._folder = (base_map, ground), cache_folder(cache)
         self._base_blocks = BlockCache(self._folder, f"base-{base_map.digest}-{block}")
         self._lock = threading.RLock()
-        self._channels = geometry.noise
         self._start = _starter(name, precision, checkpoint, block, halo)
         self._pyramid = self._open(noise)
 
@@ -119,8 +118,9 @@ class World:
     def _open(self, noise: NoiseField) -> Pyramid:
         seed, block, halo = self.spec.seed, self.spec.block, self.spec.halo
         caches = self._base_blocks, BlockCache(self._folder, self.id)
-        shape = block, halo, self._channels
-        return Pyramid(*self._maps, noise, lambda: self._start(seed), *caches, *shape, self._lock)
+        return Pyramid(
+            *self._maps, noise, lambda: self._start(seed), *caches, block, halo, self._lock
+        )
 
     def __repr__(self) -> str:
         return f"World({', '.join(f'{key}={value!r}' for key, value in asdict(self.spec).items())})"
