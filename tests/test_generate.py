@@ -140,7 +140,7 @@ def test_words_and_metadata_reach_the_network(run: Run, tiny: Path) -> None:
         "c": ["forest", "--lat", "60"],
         "d": ["forest", "--lat", "-60"],
         "e": ["forest", "--negative", "sea"],
-        "f": ["forest", "--guidance", "5"],
+        "f": ["forest", "--guidance", "15"],
     }
     for name, words in asked.items():
         done = run(*words, *small(tiny), "-o", f"{name}.png")
