@@ -57,6 +57,7 @@ polish = 0.5
 shares = { paired = 0.3, small = 0.2, chain = 0.3, flat = 0.2 }
 middle = 0.0
 [losses]
+likeness = 0.15
 feature = 0.35
 band = 0.05
 critic = 0.35

@@ -1,8 +1,8 @@
 """Training the cascade: a flow over detail, guided by the low-resolution image, then a polish of its last evaluation.
 
-A step noises the detail of real images (`terraloom.models.cascade.detail_of`) and regresses it, at a random sigma. A
-share of the steps runs the sampler instead, as at run time, and its last evaluation learns from critics
-(`terraloom.training.polish`): regression alone leaves the finest detail faint where few evaluations have to do.
+A step noises the detail of real images (`terraloom.models.cascade.detail_of`) and regresses it, at a random sigma, and
+where little noise is left also features of the image that is seen (`terraloom.training.likeness`). A share of the steps
+runs the sampler instead, as at run time, and its last evaluation learns from critics (`terraloom.training.polish`).
 Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
     flat            a nearly constant one with its land cover told: an even grey that is a city must become one
@@ -35,6 +35,7 @@ from terraloom.models.cascade import (
     reduce4,
     scaling,
 )
+from terraloom.models.critic import Features
 from terraloom.training.average import update_average
 from terraloom.training.batches import (
     FINEST_MASKED_GSD,
@@ -46,6 +47,7 @@ from terraloom.training.batches import (
     quantise,
 )
 from terraloom.training.contest import load_critic, save_critic
+from terraloom.training.likeness import maps, unlikeness
 from terraloom.training.polish import Polish
 
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
@@ -61,6 +63,11 @@ EVEN = (
     0.08  # range of a parent's neighbouring pixels, of [-1, 1], above which a chain teaches little
 )
 PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
+CLEAR, MOST_SEEN, MAPS = (
+    0.7,
+    8,
+    4,
+)  # sigma below which looks count, of how many images, at which strides (2 to 16)
 FAINT = 0.1  # added to the power of an image's detail before dividing by it
 
 
@@ -111,9 +118,12 @@ class CascadeTask:
                 self.model.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01
             )
         }
+        self.features = Features().to(device)
+        self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self.polish: Polish | None = None
         if recipe["schedule"].get("polish", 0) > 0:
-            self.polish = Polish(self.model.config.cover_classes, recipe, device)
+            classes = self.model.config.cover_classes
+            self.polish = Polish(classes, self.features, recipe, device)
             self.modules["critic"] = self.polish.critic
             self.optimizers["critic"] = self.polish.optimizer
             # its own moments: the critic's gradients are far larger and would drown the regression's
@@ -138,8 +148,10 @@ class CascadeTask:
             drawn = self._generate(lesson.asked, rng, learn=True)
             loss = self.polish.loss(kind, drawn, lesson.asked, lesson.real, sync, logs)
         else:
-            loss = self._flow(lesson, rng)
-            logs[kind] = loss.item()
+            loss, apart = self._flow(lesson, rng)
+            logs |= {kind: loss.item(), "likeness": apart.item()}
+            if kind != "chain":  # whose images do not show what is asked for
+                loss = loss + self.recipe["losses"]["likeness"] * apart
         optimizer = self.optimizers["polish" if polish else "model"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -202,8 +214,12 @@ class CascadeTask:
             )
         raise AssertionError("a chain has at least one level")
 
-    def _flow(self, lesson: Lesson, rng: np.random.Generator) -> Tensor:
-        """Squared error of the seen detail in the network's own scaling; a faint image counts as much as a bold one."""
+    def _flow(self, lesson: Lesson, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Squared error of the seen detail in the network's own scaling, and how unlike the true image it looks.
+
+        A faint image counts as much as a bold one. Looks count where little noise is left: the mean of all sharp images
+        that a noisy one may be is blurred, and unlike each of them.
+        """
         truth = lesson.truth
         count = len(truth)
         sigma = rng.normal(self.recipe["schedule"]["middle"], 1.2, count)
@@ -213,7 +229,14 @@ class CascadeTask:
         sizes = SIZES.to(self.device)[:, None, None]
         error = (lesson.weight * ((seen - truth) / scaling(s)[1]) ** 2 * sizes).mean((1, 2, 3))
         power = (truth.square() / sizes).mean((1, 2, 3))
-        return (error / (power + FAINT)).mean()
+        near = torch.nonzero(s < CLEAR)[:MOST_SEEN, 0]
+        if len(near) == 0:
+            return (error / (power + FAINT)).mean(), error.new_zeros(())
+        lr = lesson.asked.hr[near]
+        with torch.no_grad():
+            true = maps(self.features, image_of(truth[near], lr))[:MAPS]
+        apart = unlikeness(maps(self.features, image_of(seen[near], lr))[:MAPS], true).mean()
+        return (error / (power + FAINT)).mean(), apart
 
     def _noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise of waves for low-resolution images (B, 3, h, w)."""

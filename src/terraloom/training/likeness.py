@@ -13,9 +13,15 @@ SEEN_SIDE = 96  # px that the network is shown of a chip: its coarsest features 
 
 def looked_at(features: Features, images: Tensor) -> list[Tensor]:
     """Maps of chips (B, 3, H, W) in [-1, 1], grown to `SEEN_SIDE`, finest first, float32."""
-    grown = F.interpolate(images, size=SEEN_SIDE, mode="bilinear", align_corners=False)
+    return maps(
+        features, F.interpolate(images, size=SEEN_SIDE, mode="bilinear", align_corners=False)
+    )
+
+
+def maps(features: Features, images: Tensor) -> list[Tensor]:
+    """Maps of images (B, 3, H, W) in [-1, 1] as they are, finest first, float32."""
     with torch.autocast(images.device.type, torch.bfloat16):
-        seen = features(grown.contiguous(memory_format=torch.channels_last))
+        seen = features(images.contiguous(memory_format=torch.channels_last))
     return [f.float() for f in seen]
 
 

@@ -17,16 +17,17 @@ from terraloom.models.cascade import bicubic4, reduce4
 from terraloom.models.critic import Critic, Features
 from terraloom.training.batches import Batch
 from terraloom.training.contest import contest
-from terraloom.training.likeness import unlikeness
+from terraloom.training.likeness import maps, unlikeness
 from terraloom.training.patterns import colour_bands, dots_share, lattice_share
 
 
 class Polish:
     """The critic, its optimizer and the generator's loss."""
 
-    def __init__(self, cover_classes: int, recipe: dict[str, Any], device: torch.device) -> None:
-        self.weights, self.device = recipe["losses"], device
-        self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+    def __init__(
+        self, cover_classes: int, features: Features, recipe: dict[str, Any], device: torch.device
+    ) -> None:
+        self.weights, self.features = recipe["losses"], features
         self.critic = Critic(cover_classes).to(device)
         self.optimizer = torch.optim.Adam(
             self.critic.parameters(), recipe["optimizer"]["critic_lr"], betas=(0.0, 0.99)
@@ -49,9 +50,9 @@ class Polish:
         if kind == "chain":  # the parent fixes the mean colour, not the network: judge without it
             shift = drawn.detach().mean((2, 3), keepdim=True) - real.hr.mean((2, 3), keepdim=True)
             real = replace(real, hr=(real.hr + shift).clamp(-1, 1))
-        seen = self._features(drawn)
+        seen = maps(self.features, drawn)
         with torch.no_grad():
-            true = self._features(real.hr)
+            true = maps(self.features, real.hr)
         smooth, smooth_real = bicubic4(asked.hr), bicubic4(reduce4(real.hr))
         # per image; in a chain the real one is of the same land cover, so each class finds its own contrast
         band = F.smooth_l1_loss(colour_bands(drawn).log(), colour_bands(real.hr).log())
@@ -73,8 +74,3 @@ class Polish:
             loss = loss + w["feature"] * feature
             logs["feature"] = feature.item()
         return loss
-
-    def _features(self, images: Tensor) -> list[Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            seen = self.features(images.contiguous(memory_format=torch.channels_last))
-        return [f.float() for f in seen]
