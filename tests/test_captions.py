@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from terraloom.data import captions as C
 from terraloom.data import text_pack
 from terraloom.data.captions import captions, country_names, season_of
-from terraloom.data.pack import held_out, place_of
+from terraloom.data.pack import THINNED, held_out, place_of
 from terraloom.data.text_pack import SETS, TextItem, build_text_pack, index_rows
 from terraloom.errors import InvalidInput, TerraloomError
 from terraloom.models.text_encoder import TOKENS
@@ -173,10 +173,12 @@ def test_pack_holds_every_set_and_keeps_to_its_size(sets: Path) -> None:
     known = {row.set for side in sides for row in side.rows}
     assert known == {*SETS, "bluemarble6"} - {"bluemarble"}
     limit = (path.stat().st_size - 0.5 * load_file(path)["images"].size) / 2**20
-    small = build_text_pack(sets, sets / "small", limit)
+    told: dict[str, int] = {}
+    small = build_text_pack(sets, sets / "small", limit, told.__setitem__)
     assert small.stat().st_size <= limit * 2**20
     kept = [row.set for v in (False, True) for row in TextPack.load(small, v).rows]
     assert 150 <= kept.count("eurosat") < 240 and kept.count("naip") == 12
+    assert told[THINNED] == len(kept) and THINNED not in seen
 
 
 def test_pack_that_cannot_fit_says_so_and_leaves_nothing(sets: Path) -> None:

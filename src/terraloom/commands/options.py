@@ -20,6 +20,12 @@ OutFile = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 DataDir = Annotated[
     Path, typer.Option("--data", envvar="TERRALOOM_DATA", help="Folder of the imagery sets.")
 ]
+MaxMib = Annotated[
+    float,
+    typer.Option(
+        "--max-mib", min=1, help="Size of the file, MiB; quality falls and sets are thinned to fit."
+    ),
+]
 
 
 def check_target(path: Path, overwrite: bool, endings: Sequence[str] = SUFFIXES) -> None:

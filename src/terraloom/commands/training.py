@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from terraloom.commands.options import DataDir, OutFile
+from terraloom.commands.options import DataDir, MaxMib, OutFile
 from terraloom.console import say
 from terraloom.errors import BadCheckpoint, InvalidInput
 
@@ -127,20 +127,20 @@ def _dated(model: str) -> bool:
 
 
 @data.command("pack")
-def data_pack(data_dir: DataDir, output: OutFile) -> None:
-    """Pack the imagery sets into one training file of at most 45 MiB."""
+def data_pack(data_dir: DataDir, output: OutFile, max_mib: MaxMib = 45) -> None:
+    """Pack the imagery sets into one training file."""
     from terraloom.data.pack import build_pack
 
-    build_pack(data_dir, output, progress=lambda name, count: say(f"{name}: {count} images"))
+    build_pack(data_dir, output, max_mib, lambda name, count: say(f"{name}: {count} images"))
     typer.echo(output)
 
 
 @data.command("text-pack")
-def data_text_pack(data_dir: DataDir, output: OutFile) -> None:
-    """Pack the captioned imagery sets and their encoded captions into one file of at most 45 MiB."""
+def data_text_pack(data_dir: DataDir, output: OutFile, max_mib: MaxMib = 45) -> None:
+    """Pack the captioned imagery sets and their encoded captions into one file."""
     from terraloom.data.text_pack import build_text_pack
 
-    build_text_pack(data_dir, output, progress=lambda name, count: say(f"{name}: {count} images"))
+    build_text_pack(data_dir, output, max_mib, lambda name, count: say(f"{name}: {count} images"))
     typer.echo(output)
 
 

@@ -67,6 +67,7 @@ class Picture(Protocol):
         """(h, w, 3), tone-curved."""
 
 
+THINNED = "kept to fit"  # instead of a set's name
 P = TypeVar("P", bound=Picture)
 
 
@@ -78,7 +79,7 @@ def build_pack(
 ) -> Path:
     """Write the pack of all sets in `data_dir`; to fit `max_mib`, WebP quality falls, then large sets are thinned.
 
-    `progress` is called with the name of each set and the number of its images.
+    `progress` is called with the name of each set and the number of its images, and with `THINNED` and what is left.
     """
     data_dir, out = Path(data_dir), Path(out)
     if not (data_dir / "bluemarble.tar").exists():
@@ -90,7 +91,9 @@ def build_pack(
         progress(name, len(got))
         items += got
     quality, share = fit(items, (max_mib - GROUND_MIB) * 2**20)
-    items = thin(items, share)
+    read, items = len(items), thin(items, share)
+    if len(items) < read:
+        progress(THINNED, len(items))
     write_pack(out, items, [held_out(item.place) for item in items], quality)
     return out
 

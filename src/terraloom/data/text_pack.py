@@ -27,6 +27,7 @@ import numpy as np
 from terraloom.data import palette
 from terraloom.data.captions import CLOUDY, captions
 from terraloom.data.pack import (
+    THINNED,
     Bytes,
     Row,
     fit,
@@ -84,7 +85,7 @@ def build_text_pack(
 ) -> Path:
     """Write the pack of all captioned sets in `data_dir`; to fit `max_mib`, WebP quality falls, then sets are thinned.
 
-    `progress` is called with the name of each set and the number of its images.
+    `progress` is called with the name of each set and the number of its images, and with `THINNED` and what is left.
 
     Raises:
         InvalidInput: a set is missing.
@@ -99,7 +100,10 @@ def build_text_pack(
         progress(name, len(got))
         items += got
     texts, rows = index_rows(items)
+    read = len(items)
     quality, items = _compressed(items, max_mib * 2**20 - _overhead(texts, rows))
+    if len(items) < read:
+        progress(THINNED, len(items))
     texts, rows = index_rows(items)
     index = {"version": VERSION, "quality": quality, "rows": rows, "captions": texts}
     tokens, pooled = SentenceEncoder().encode(texts)
