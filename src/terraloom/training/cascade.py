@@ -59,15 +59,10 @@ CUTS = {
     32: 64,
 }  # side of a low-resolution image -> side cut from its output
 SMALL_JUDGES = 0.4  # share of chains that end in 64 px, where most labelled images are (EuroSAT)
-EVEN = (
-    0.08  # range of a parent's neighbouring pixels, of [-1, 1], above which a chain teaches little
-)
+EVEN = 0.08  # range of a parent's neighbouring pixels, of [-1, 1], where a chain teaches little
 PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
-CLEAR, MOST_SEEN, MAPS = (
-    0.7,
-    8,
-    4,
-)  # sigma below which looks count, of how many images, at which strides (2 to 16)
+CLEAR, MOST_SEEN = 0.7, 8  # sigma below which looks count, and of how many images
+MAPS = 4  # features compared: strides 2 to 16
 FAINT = 0.1  # added to the power of an image's detail before dividing by it
 
 
@@ -148,10 +143,11 @@ class CascadeTask:
             drawn = self._generate(lesson.asked, rng, learn=True)
             loss = self.polish.loss(kind, drawn, lesson.asked, lesson.real, sync, logs)
         else:
-            loss, apart = self._flow(lesson, rng)
-            logs |= {kind: loss.item(), "likeness": apart.item()}
-            if kind != "chain":  # whose images do not show what is asked for
-                loss = loss + self.recipe["losses"]["likeness"] * apart
+            loss, looks = self._flow(
+                lesson, rng, looks=kind != "chain"
+            )  # no image is the answer there
+            logs |= {kind: loss.item(), "likeness": looks.item()}
+            loss = loss + self.recipe["losses"]["likeness"] * looks
         optimizer = self.optimizers["polish" if polish else "model"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -214,11 +210,11 @@ class CascadeTask:
             )
         raise AssertionError("a chain has at least one level")
 
-    def _flow(self, lesson: Lesson, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _flow(self, lesson: Lesson, rng: np.random.Generator, looks: bool) -> tuple[Tensor, Tensor]:
         """Squared error of the seen detail in the network's own scaling, and how unlike the true image it looks.
 
-        A faint image counts as much as a bold one. Looks count where little noise is left: the mean of all sharp images
-        that a noisy one may be is blurred, and unlike each of them.
+        A faint image counts as much as a bold one. Looks, if asked for, count where little noise is left: the mean of
+        all sharp images that a noisy one may be is blurred, and unlike each of them.
         """
         truth = lesson.truth
         count = len(truth)
@@ -229,14 +225,15 @@ class CascadeTask:
         sizes = SIZES.to(self.device)[:, None, None]
         error = (lesson.weight * ((seen - truth) / scaling(s)[1]) ** 2 * sizes).mean((1, 2, 3))
         power = (truth.square() / sizes).mean((1, 2, 3))
+        regression = (error / (power + FAINT)).mean()
         near = torch.nonzero(s < CLEAR)[:MOST_SEEN, 0]
-        if len(near) == 0:
-            return (error / (power + FAINT)).mean(), error.new_zeros(())
+        if not looks or len(near) == 0:
+            return regression, error.new_zeros(())
         lr = lesson.asked.hr[near]
         with torch.no_grad():
             true = maps(self.features, image_of(truth[near], lr))[:MAPS]
-        apart = unlikeness(maps(self.features, image_of(seen[near], lr))[:MAPS], true).mean()
-        return (error / (power + FAINT)).mean(), apart
+        ours = maps(self.features, image_of(seen[near], lr))[:MAPS]
+        return regression, unlikeness(ours, true).mean()
 
     def _noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise of waves for low-resolution images (B, 3, h, w)."""
