@@ -98,29 +98,37 @@ def test_no_such_cascade() -> None:
 
 @given(st.integers(16, 256), st.integers(16, 256))
 def test_any_size_shows_the_ground_of_its_base(height: int, width: int) -> None:
-    size = Size(height, width, 16)
+    size = Size(height, width, 16, 8)
     longest = max(height, width)
-    assert longest <= 16 * 4**size.levels < 4 * longest or size.levels == 0
     known = size.of_base(Metadata(gsd=3.0, lat=5.0))
     assert known is not None and known.lat == 5.0
-    assert known.gsd == pytest.approx(3.0 * longest / 16)  # 16 base pixels lie on the longer side
-    side = 16 * 4**size.levels
-    column = np.broadcast_to(np.arange(side) * 255 // side, (3, side, side)).astype(np.uint8)
-    image = size.finish(column)
+    assert known.gsd == pytest.approx(3.0 * max(1.0, longest / 64))  # up to 64 px are drawn as they are
+    h, w = size.base
+    assert h % 8 == w % 8 == 0 and max(h, w) <= 64
+    assert -1e-6 <= h * size.coarser - height < 8 * size.coarser
+    factor = 4 if size.refined else 1
+    column = np.arange(w * factor) * 255 / (w * factor)
+    image = size.finish(np.broadcast_to(column, (3, h * factor, w * factor)).astype(np.uint8))
     assert image.shape == (3, height, width)
-    shown = (int(image[0, 0, -1]) - int(image[0, 0, 0])) / 255  # share of the width that is left
-    assert shown == pytest.approx(width / longest, abs=0.15)
+    left = (w - width / size.coarser) / w  # share of the width that is cut off
+    shown = (int(image[0, 0, -1]) - int(image[0, 0, 0])) / 255
+    assert shown == pytest.approx(1 - left, abs=0.15)
 
 
 def test_metadata_of_the_base_stay_legal() -> None:
-    size = Size(1024, 64, 64)
+    size = Size(1024, 64, 64, 16)
     known = size.of_base(Metadata(gsd=150_000))
     assert known is not None and known.gsd == 200_000
     assert size.of_base(None) is None
     assert size.of_base(Metadata(lat=1)) == Metadata(lat=1)
 
 
+def test_wide_images_are_guided_less() -> None:
+    found = [Size(n, 64, 64, 16).milder(4.5) for n in (64, 128, 256, 1024)]
+    assert found == [4.5, 2.75, 1.875, 1.875]
+
+
 @pytest.mark.parametrize("sides", [(63, 64), (64, 1025), (64.0, 64), (0, 0), ("64", 64)])
 def test_sizes_out_of_reach(sides: tuple[Any, Any]) -> None:
     with pytest.raises(InvalidInput, match="64 to 1024"):
-        Size(*sides, 64)
+        Size(*sides, 64, 16)

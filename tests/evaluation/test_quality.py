@@ -11,7 +11,7 @@ from torch import Tensor
 
 from terraloom.errors import TerraloomError
 from terraloom.evaluation import perceptual, quality
-from terraloom.evaluation.perceptual import Perceptual
+from terraloom.models.perceptual import Perceptual
 
 
 def pair() -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from terraloom.evaluation import quality
 from terraloom.evaluation.frame_answers import OURS, Answers
 from terraloom.evaluation.frame_cases import Case
-from terraloom.evaluation.perceptual import Perceptual
+from terraloom.models.perceptual import Perceptual
 
 Metrics = dict[str, Any]
 TRUTH = "truth"

@@ -20,7 +20,7 @@ from terraloom.evaluation.frame_rivals import missing_packages
 from terraloom.evaluation.frame_scores import Row, by_change, by_group, judged, summary
 from terraloom.evaluation.frame_sheets import Shown, frame_sheet
 from terraloom.evaluation.held_out import HeldOut, check
-from terraloom.evaluation.perceptual import Perceptual
+from terraloom.models.perceptual import Perceptual
 from terraloom.evaluation.report import write
 from terraloom.training.frame_batches import Task
 

@@ -1,12 +1,14 @@
-"""How an image of the asked size comes from a network that knows one size.
+"""How an image of the asked size comes from a network that was trained on small chips.
 
-The network draws a square of its own size (the base), which shows the whole ground that was asked for; the cascade
-refines it x4 until it is at least as large, then it is cut to the asked proportions and reduced. So 128 px at 10 m is a
-64 px base at 20 m, refined to 256 px at 5 m, reduced by 2.
+The network draws up to `WIDE` times its chip's side by itself, in the proportions and at the gsd that were asked for
+(the base). A larger image is drawn with its longest side that wide, and so at a coarser gsd; the cascade refines that
+x4, and what comes out is cut and reduced to the size. So 512 px at 10 m are 256 px at 20 m, refined to 1024 px at 5 m,
+reduced by 2.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +20,8 @@ from terraloom.metadata import RANGES, Metadata
 
 Pixels = npt.NDArray[np.uint8]
 
-FACTOR = 4  # of one level of the cascade
-LEVELS = 2  # at most: 64 px become 1024
+WIDE = 4  # sides of a chip that the network draws in one piece; recipes/text.toml trains it for that
+FACTOR = 4  # of the cascade
 USUAL_GSD = (
     10.0  # metres per pixel of a base that is not told its gsd: what most training images have
 )
@@ -27,49 +29,72 @@ USUAL_GSD = (
 
 @dataclass(frozen=True)
 class Size:
-    """Of an image to be drawn by a network of `base` pixels a side.
+    """Of an image to be drawn by a network of `chip` pixels a side.
+
+    Args:
+        height: pixels.
+        width: likewise.
+        chip: side of the network's training images.
+        step: sides of the base are multiples of it.
 
     Raises:
-        InvalidInput: a side that is no integer or outside base to 16 * base.
+        InvalidInput: a side that is no integer or outside chip to 16 * chip.
     """
 
     height: int
     width: int
-    base: int
+    chip: int
+    step: int
 
     def __post_init__(self) -> None:
         """Refuse what the cascade does not reach."""
         for name, side in (("height", self.height), ("width", self.width)):
-            if not (isinstance(side, int) and self.base <= side <= self.largest):
+            if not (isinstance(side, int) and self.chip <= side <= self.largest):
                 raise InvalidInput(
-                    f"{name} {side!r} is not an integer of {self.base} to {self.largest} pixels"
+                    f"{name} {side!r} is not an integer of {self.chip} to {self.largest} pixels"
                 )
 
     @property
     def largest(self) -> int:
         """Pixels a side that can be asked for."""
-        return self.base * int(FACTOR**LEVELS)
+        return self.chip * WIDE * FACTOR
 
     @property
-    def levels(self) -> int:
-        """How often the cascade refines."""
-        levels = 0
-        while self.base * FACTOR**levels < max(self.height, self.width):
-            levels += 1
-        return levels
+    def refined(self) -> bool:
+        """Whether the cascade refines the base."""
+        return max(self.height, self.width) > self.chip * WIDE
+
+    @property
+    def coarser(self) -> float:
+        """Gsd of the base over that of the image."""
+        return max(self.height, self.width) / (self.chip * WIDE) if self.refined else 1.0
+
+    @property
+    def base(self) -> tuple[int, int]:
+        """(height, width) of the base: the image's ground, and up to `step` pixels more."""
+        steps = (side / self.coarser / self.step for side in (self.height, self.width))
+        h, w = (math.ceil(n - 1e-9) * self.step for n in steps)
+        return h, w
+
+    def milder(self, guidance: float) -> float:
+        """The guidance scale for a base of this size, from the one for a chip.
+
+        What it adds piles up over a wide image: shapes become blots of one colour. So its excess over 1 falls with the
+        side.
+        """
+        return 1 + (guidance - 1) * self.chip / max(self.chip, *self.base)
 
     def of_base(self, metadata: Metadata | None) -> Metadata | None:
-        """The metadata that the base is drawn with: the same ground on fewer pixels has a coarser gsd."""
+        """The metadata that the base is drawn with."""
         if metadata is None or metadata.gsd is None:
             return metadata
-        gsd = metadata.gsd * max(self.height, self.width) / self.base
-        return replace(metadata, gsd=min(gsd, RANGES["gsd"][1]))
+        return replace(metadata, gsd=min(metadata.gsd * self.coarser, RANGES["gsd"][1]))
 
     def finish(self, image: Pixels) -> Pixels:
-        """Cut the middle out of the refined square and reduce it, uint8 (3, n, n) -> (3, height, width)."""
-        side, longest = image.shape[1], max(self.height, self.width)
-        h, w = (round(side * part / longest) for part in (self.height, self.width))
-        top, left = (side - h) // 2, (side - w) // 2
+        """Cut the middle out of the base, refined or not, and reduce it: uint8 (3, h, w) -> (3, height, width)."""
+        finer = FACTOR / self.coarser if self.refined else 1.0  # pixels to one of the result
+        h, w = (math.floor(side * finer + 1e-9) for side in (self.height, self.width))
+        top, left = ((n - side) // 2 for n, side in zip(image.shape[1:], (h, w), strict=True))
         cut = image[:, top : top + h, left : left + w]
         if cut.shape[1:] == (self.height, self.width):
             return cut

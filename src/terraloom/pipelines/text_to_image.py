@@ -22,7 +22,7 @@ from terraloom.official import DEFAULTS, is_official, load_official
 from terraloom.pipelines import output, prompts, sampling
 from terraloom.pipelines.cover import cover_of
 from terraloom.pipelines.guidance import Conditions, Scales, conditions
-from terraloom.pipelines.loading import LocalPipeline, loading
+from terraloom.pipelines.loading import LocalPipeline, loading, quick_dtype
 from terraloom.pipelines.refine import refine
 from terraloom.pipelines.size import USUAL_GSD, Pixels, Size
 from terraloom.weights import LOADER, find_pipeline, load_unet
@@ -33,8 +33,8 @@ Callback = Callable[[DiffusionPipeline, int, Tensor, dict[str, Tensor]], dict[st
 class TextToImage(LocalPipeline):
     """Prompt and metadata -> satellite image.
 
-    A model with a `PixelAutoencoder` draws images of its own size (64 px), which the cascade refines to the size asked
-    for; a latent one (the official checkpoints) draws any size directly. diffusers' own loader finds this class with
+    A model with a `PixelAutoencoder` draws up to four times its chips' side (256 px), and the cascade refines larger
+    images (terraloom.pipelines.size); a latent one (the official checkpoints) draws any size directly. diffusers' own loader finds this class with
     `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)`.
 
     Args:
@@ -93,7 +93,8 @@ class TextToImage(LocalPipeline):
         Args:
             name_or_folder: "terraloom/small" (or "text"), a folder of `save_pretrained`, or an unpacked official
                 DiffusionSat checkpoint.
-            others: as in diffusers (`torch_dtype`, or parts that replace those of the folder).
+            others: as in diffusers (`torch_dtype`, or parts that replace those of the folder). Default of the dtype:
+                bfloat16 for a small model where the machine is quick at it, else float32.
 
         Raises:
             BadCheckpoint: there is no such model, or its files are missing, damaged or of another shape.
@@ -105,7 +106,7 @@ class TextToImage(LocalPipeline):
             return cls(**{**load_official(folder, dtype=dtype), **DEFAULTS, **given})
         source = find_pipeline(folder)
         if source.config["config"].get("_class_name") == "SatelliteUNet":
-            others.setdefault("unet", load_unet(source, dtype))
+            others.setdefault("unet", load_unet(source, dtype or quick_dtype()))
         # diffusers warns when it would like accelerate and does not find it
         frugal = is_accelerate_available()  # type: ignore[no-untyped-call]
         others = {"low_cpu_mem_usage": frugal, **others}
@@ -159,7 +160,8 @@ class TextToImage(LocalPipeline):
             height: pixels; 64 to 1024 for a pixel model, else a multiple of 8. Default: the network's own.
             width: likewise.
             num_inference_steps: of the scheduler. Default: the model's own.
-            guidance_scale: how strongly the prompt counts; 1 is no guidance. Default: the model's own.
+            guidance_scale: how strongly the prompt counts; 1 is no guidance. Default: the model's own, of a pixel model
+                less for images wider than its chips.
             metadata_guidance_scale: likewise for metadata. Default: `guidance_scale`.
             negative_prompt: what to lead away from; for all prompts or one for each.
             num_images_per_prompt: 1 or more.
@@ -177,7 +179,10 @@ class TextToImage(LocalPipeline):
         images = prompts.wanted(prompt, negative_prompt, metadata, num_images_per_prompt)
         output.check(output_type, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         size, shape = self._canvas(height, width)
-        scale = self.config.guidance if guidance_scale is None else guidance_scale
+        scale = guidance_scale
+        if scale is None:
+            usual = self.config.guidance
+            scale = usual if size is None else size.milder(usual)
         scales = Scales(
             scale, scale if metadata_guidance_scale is None else metadata_guidance_scale
         )
@@ -206,14 +211,18 @@ class TextToImage(LocalPipeline):
         self, height: int | None, width: int | None
     ) -> tuple[Size | None, tuple[int, int, int]]:
         """How the image is refined (None: not at all), and the shape of its latents."""
-        channels, side = self.unet.config.in_channels, self.unet.config.sample_size
+        net = self.unet.config
+        channels, side = net.in_channels, net.sample_size
         pixels = isinstance(self.vae, PixelAutoencoder)
         factor = (
             self.vae.config.factor if pixels else 2 ** (len(self.vae.config.block_out_channels) - 1)
         )
         height, width = (side * factor if n is None else n for n in (height, width))
         if pixels:
-            return Size(height, width, side * factor), (channels, side, side)
+            step = factor * 2 ** (len(net.block_out_channels) - 1)
+            size = Size(height, width, side * factor, step)
+            h, w = size.base
+            return size, (channels, h // factor, w // factor)
         for name, n in (("height", height), ("width", width)):
             if not (isinstance(n, int) and n > 0 and n % factor == 0):
                 raise InvalidInput(f"{name} {n!r} is not a positive multiple of {factor} pixels")
@@ -274,8 +283,8 @@ class TextToImage(LocalPipeline):
         pixels: Pixels = ((decoded + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
         if size is None or (size.height, size.width) == pixels.shape[1:]:
             return pixels
-        if size.levels:
+        if size.refined:
             known = size.of_base(image.metadata)
             gsd = known.gsd if known and known.gsd else USUAL_GSD
-            pixels = refine(pixels, gsd, size.levels, seed, cover=cover_of(image.prompt))
+            pixels = refine(pixels, gsd, 1, seed, cover=cover_of(image.prompt))
         return size.finish(pixels)

@@ -1,7 +1,8 @@
 """Training on frames: super-resolution, in-painting and forecasting by one network, two draws a time.
 
 Every step draws a batch of one task, two images for each row from different noise, and lowers their energy score
-(terraloom.training.scores) against the truth, of pixel patches and of a pretrained network's features. Only a share
+(terraloom.training.scores) against the truth, of pixel patches, of a pretrained network's features and, in a random
+part of the image, of the perceptual distance's (terraloom.models.perceptual; its VGG-16 is dear). Only a share
 of the draws' distance counts, `losses.spread` by task: with all of it a young network fakes variety, see decisions.md.
 With `losses.draws = 1` it is trained to the mean squared error instead: a regression, to compare with.
 """
@@ -22,11 +23,14 @@ from terraloom.data.stacks import Stacks
 from terraloom.models.cascade import reduce4
 from terraloom.models.critic import Features
 from terraloom.models.frames import Frames, draw, networks
+from terraloom.models.perceptual import Perceptual
 from terraloom.training.average import update_average
 from terraloom.training.frame_batches import TASKS, Batch, FrameBatches
 from terraloom.training.scores import directions, energy_score, patches
 
 SHOWN = 4  # rows of a task on the contact sheet
+PART = 64  # px, side of the part that the perceptual distance sees
+DEPTHS = 4  # of it
 LEAST = 0.1  # share of free pixels that a row's loss is divided by, at least
 
 
@@ -46,6 +50,9 @@ class FramesTask:
             )
         }
         self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        seen = recipe["losses"].get("perceptual", [0.0] * len(TASKS))
+        self.perceptual = dict(zip(TASKS, seen, strict=True))
+        self.judge = Perceptual(device) if max(seen) > 0 else None
         shares = dict(zip(TASKS, recipe["data"]["shares"], strict=True))
         self.shares = {task: share for task, share in shares.items() if share > 0}
         self.batches = FrameBatches(Stacks.load(pack), recipe["data"], self.shares)
@@ -71,9 +78,10 @@ class FramesTask:
         return {f"{task} {k}": v for k, v in logs.items()} | {"images": float(len(batch.truth))}
 
     def _rate(self, step: int) -> float:
-        """Learning rate: up over the first steps, then as the recipe says."""
-        o = self.recipe["optimizer"]
-        return float(o["lr"] * min(1.0, (step + 1) / o["warmup"]))
+        """Learning rate: up over the first steps, then as the recipe says; to zero at the end of a planned length."""
+        o, total = self.recipe["optimizer"], self.recipe.get("schedule", {}).get("total_steps")
+        pace = 1.0 if total is None else min(1.0, max(0.0, 3 * (1 - step / total)))
+        return float(o["lr"] * min(pace, (step + 1) / o["warmup"]))
 
     def _loss(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         weights = self.recipe["losses"]
@@ -83,10 +91,8 @@ class FramesTask:
         one, two = self._drawn(
             self.model, batch.frames.each(lambda rows: torch.cat([rows, rows])), rng
         ).chunk(2)
-        spread, free = (
-            weights["spread"][TASKS.index(batch.task)],
-            batch.frames.free.mean((1, 2, 3)).clamp(min=LEAST),
-        )
+        spread = weights["spread"][TASKS.index(batch.task)]
+        free = batch.frames.free.mean((1, 2, 3)).clamp(min=LEAST)
         pixel = energy_score(patches(one), patches(two), patches(batch.truth), spread)
         if batch.frames.coarse is None:  # super-resolution has these means right already
             a, b, c = (patches(reduce4(image)) for image in (one, two, batch.truth))
@@ -98,11 +104,25 @@ class FramesTask:
             energy_score(f[:count], f[count:], t, spread) for f, t in zip(ours, seen, strict=True)
         ]
         texture = torch.stack(levels).mean(0)
-        total = ((weights["pixel"] * pixel + weights["texture"] * texture) / free).mean()
-        return total, {
-            "pixel": (pixel / free).mean().item(),
-            "texture": (texture / free).mean().item(),
-        }
+        parts = {"pixel": pixel, "texture": texture}
+        factors = weights | {"perceptual": self.perceptual[batch.task]}
+        if factors["perceptual"] > 0:
+            parts["perceptual"] = self._perceptual(one, two, batch.truth, spread, rng)
+        total = torch.stack([(factors[k] * v / free).mean() for k, v in parts.items()]).sum()
+        return total, {k: (v / free).mean().item() for k, v in parts.items()}
+
+    def _perceptual(
+        self, one: Tensor, two: Tensor, truth: Tensor, spread: float, rng: np.random.Generator
+    ) -> Tensor:
+        """Energy score of the perceptual distance's features in a random part, (B,)."""
+        assert self.judge is not None
+        h, w = truth.shape[-2:]
+        top, left = (int(rng.integers(max(1, n - PART + 1))) for n in (h, w))
+        parts = torch.cat([one, two, truth])[..., top : top + PART, left : left + PART]
+        with torch.autocast(self.device.type, torch.bfloat16):
+            seen = self.judge.weighted((parts.clamp(-1.2, 1.2) + 1) / 2, DEPTHS)
+        levels = [energy_score(*f.chunk(3), spread) for f in seen]
+        return torch.stack(levels).sum(0)
 
     def _drawn(self, model: nn.ModuleDict, frames: Frames, rng: np.random.Generator) -> Tensor:
         shape = tuple(frames.base.shape)

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from terraloom.models.critic import Features
 
-SEEN_SIDE = 96  # px that the network is shown of a chip: its coarsest features are 3 x 3
+GROWN = 1.5  # a chip of 64 px is shown as 96 px: the coarsest features are 3 x 3
 
 
 def looked_at(features: Features, images: Tensor) -> list[Tensor]:
-    """Maps of chips (B, 3, H, W) in [-1, 1], grown to `SEEN_SIDE`, finest first, float32."""
+    """Maps of images (B, 3, H, W) in [-1, 1], `GROWN`, finest first, float32."""
     return maps(
-        features, F.interpolate(images, size=SEEN_SIDE, mode="bilinear", align_corners=False)
+        features, F.interpolate(images, scale_factor=GROWN, mode="bilinear", align_corners=False)
     )
 
 

@@ -3,8 +3,9 @@
 A step is a regression of the velocity (`terraloom.diffusion.flow`), with times from a logit-normal distribution
 (Esser et al. 2024, section 3.1), and where little noise is left also of features of the image that the network sees
 (`terraloom.training.likeness`): the mean of all sharp images that a noisy one may be is blurred, and far from each of
-them there. With `total_steps` the learning rate falls evenly to zero over their last third. After `warmup_steps` a
-share of the steps is adversarial (`terraloom.training.sharpen`). Words and metadata are dropped by the batches, so one
+them there. A share of the steps sees fewer, wider crops (`data.wide`): so
+the network draws images larger than its chips in one piece. With `total_steps` the learning rate falls evenly to zero over
+their last third. After `warmup_steps` a share of the steps is adversarial (`terraloom.training.sharpen`). Words and metadata are dropped by the batches, so one
 network knows all mixtures of given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a
 checkpoint instead.
 """
@@ -12,6 +13,7 @@ checkpoint instead.
 from __future__ import annotations
 
 import copy
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,7 @@ class TextTask:
             self.optimizers["sharpening"] = torch.optim.AdamW(
                 self.trained, o["sharpening_lr"], betas=(0.0, 0.99), weight_decay=0.01
             )
+        self.side = recipe["model"]["sample_size"] * self.vae.config.factor  # pixels of a chip
         self.batches = TextBatches(pack, recipe["data"])
         self.shown = self._fixed_rows(pack)
 
@@ -100,7 +103,7 @@ class TextTask:
             group["lr"] = self.rates[name] * self._pace(step)
         optimizer.zero_grad(set_to_none=True)
         for _ in range(count):
-            batch = self.batches.draw(rng, self._size(sharpen)).to(self.device)
+            batch = self._drawn(rng, sharpen).to(self.device)
             if sharpen and self.sharpening is not None:
                 loss = self.sharpening.loss(batch, rng, sync, logs)
             else:
@@ -116,9 +119,13 @@ class TextTask:
         update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
         return logs
 
-    def _size(self, sharpen: bool) -> int:
+    def _drawn(self, rng: np.random.Generator, sharpen: bool) -> TextBatch:
+        """A batch of chips, or of wide crops of as many pixels in all."""
         data = self.recipe["data"]
-        return int(data["sharpening_batch"] if sharpen else data["batch"])
+        if sharpen:
+            return self.batches.draw(rng, int(data["sharpening_batch"]))
+        wide = int(rng.choice(data["wide"])) if rng.random() < data.get("wide_share", 0) else 1
+        return self.batches.draw(rng, max(1, int(data["batch"]) // wide**2), wide * self.side)
 
     def _pace(self, step: int) -> float:
         """Factor of the learning rate."""
@@ -129,7 +136,10 @@ class TextTask:
         """The losses of a plain step, scalars."""
         x = self.vae.encode(batch.images)
         eps = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
-        sigma = torch.from_numpy(rng.standard_normal(len(x), dtype=np.float32)).sigmoid()
+        wide = x.shape[-1] / self.recipe["model"]["sample_size"]
+        # as much noise hides less of a wider image (Esser et al. 2024, equation 23)
+        sigma = torch.from_numpy(rng.standard_normal(len(x), dtype=np.float32) + math.log(wide))
+        sigma = sigma.sigmoid()
         eps, sigma = eps.to(self.device), sigma.to(self.device)
         x_sigma = noised(x, eps, sigma)
         velocity = self.predict(x_sigma, sigma, batch)

@@ -25,20 +25,23 @@ Features = list[Tensor]
 
 
 class Perceptual:
-    """The distance, in float32 on the CPU.
+    """The distance.
+
+    Args:
+        device: where it is computed.
 
     Raises:
         TerraloomError: the package that carries the weights is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         spec = find_spec(PACKAGE)
         if spec is None or not spec.submodule_search_locations:
             raise TerraloomError(
-                "the perceptual distance needs stlpips-pytorch; install it with: pip install 'terraloom[dev]'"
+                "the perceptual distance needs stlpips-pytorch; install it with: pip install 'terraloom[train]'"
             )
         folder = Path(spec.submodule_search_locations[0])
-        self.state: dict[str, Tensor] = torch.load(folder / WEIGHTS, "cpu", weights_only=True)
+        self.state: dict[str, Tensor] = torch.load(folder / WEIGHTS, device, weights_only=True)
         names = [k for k in self.state if k.startswith("net.") and k.endswith(".weight")]
         by_depth = [[k for k in names if k.startswith(f"net.slice{d + 1}.")] for d in range(DEPTHS)]
         self.layers = [
@@ -46,20 +49,25 @@ class Perceptual:
             for depth in by_depth
         ]
 
-    @torch.inference_mode()
-    def features(self, image: Tensor) -> Features:
-        """Unit-length features in five depths of images (B, 3, H, W) in [0, 1] of at least `SMALLEST` px."""
+    def features(self, image: Tensor, depths: int = DEPTHS) -> Features:
+        """Unit-length features in so many depths of images (B, 3, H, W) in [0, 1] of at least `SMALLEST` px."""
         x = (2 * image - 1 - self.state["scaling_layer.shift"]) / self.state["scaling_layer.scale"]
         x = x.contiguous(memory_format=torch.channels_last)
         found = []
-        for depth, layers in enumerate(self.layers):
+        for depth, layers in enumerate(self.layers[:depths]):
             x = _pooled(x) if depth else x
             for weight, bias in layers:
                 x = F.relu(F.conv2d(x, weight, bias, padding=1))
             found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
         return found
 
-    @torch.inference_mode()
+    def weighted(self, image: Tensor, depths: int = DEPTHS) -> Features:
+        """`features` scaled so that the square of their Euclidean distance at a position is what `between` averages."""
+        return [
+            f.float() * self.state[f"lin{d}.model.1.weight"].clamp(min=0).sqrt().view(1, -1, 1, 1)
+            for d, f in enumerate(self.features(image, depths))
+        ]
+
     def between(self, a: Features, b: Features) -> Tensor:
         """Distance of images by their features, (B,); 0 for equal ones. `a` may be one image against many."""
         total = torch.zeros(max(len(a[0]), len(b[0])))
@@ -68,6 +76,7 @@ class Perceptual:
             total = total + F.conv2d((x - y).square(), weight).mean((1, 2, 3))
         return total
 
+    @torch.inference_mode()
     def __call__(self, images: Tensor, truth: Tensor) -> Tensor:
         """Distance of (B, 3, H, W) in [0, 1] from `truth`, (1 or B, 3, H, W), (B,)."""
         one = self.features(truth) if len(truth) == 1 else None
@@ -81,6 +90,6 @@ class Perceptual:
 def _pooled(x: Tensor) -> Tensor:
     """Largest of 2 x 2 at every pixel, then a binomial blur at every other one."""
     x = F.max_pool2d(x, 2, 1)
-    binomial = torch.tensor([1.0, 2.0, 1.0])
+    binomial = x.new_tensor([1.0, 2.0, 1.0])
     kernel = (binomial[:, None] * binomial / 16).expand(x.shape[1], 1, 3, 3)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])
