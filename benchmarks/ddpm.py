@@ -1,7 +1,7 @@
 """The rival of the text model: a class-conditional DDPM out of diffusers' parts, as its tutorials build one.
 
 `UNet2DModel` on 64 px pixels, EuroSAT's ten classes as its only condition, noise prediction, cosine schedule, sampled
-by DDIM in 50 steps. Trained on the same chips for as many minutes of a processor as it is given (so a busy machine takes
+by DDIM in 50 steps. Trained on the same chips for as many minutes of a processor as it is given (a busy machine takes
 nothing from it); a second call goes on.
 """
 

@@ -102,7 +102,9 @@ def test_any_size_shows_the_ground_of_its_base(height: int, width: int) -> None:
     longest = max(height, width)
     known = size.of_base(Metadata(gsd=3.0, lat=5.0))
     assert known is not None and known.lat == 5.0
-    assert known.gsd == pytest.approx(3.0 * max(1.0, longest / 64))  # up to 64 px are drawn as they are
+    assert known.gsd == pytest.approx(
+        3.0 * max(1.0, longest / 64)
+    )  # up to 64 px are drawn as they are
     h, w = size.base
     assert h % 8 == w % 8 == 0 and max(h, w) <= 64
     assert -1e-6 <= h * size.coarser - height < 8 * size.coarser

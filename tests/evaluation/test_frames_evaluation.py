@@ -141,7 +141,7 @@ def test_draws_repeat_with_their_seed(held: HeldOut) -> None:
 
 
 def figures(psnr: float, distance: float, power: float = 1.0) -> Figures:
-    return Figures(psnr, 0.5, distance, (power,) * 4, 0.2 * power, 0.1 * power)
+    return Figures(psnr, 0.5, distance, distance / 2, (power,) * 4, 0.2 * power, 0.1 * power)
 
 
 def test_summaries() -> None:
@@ -189,7 +189,7 @@ def test_measure_ranks_ways_and_writes_a_sheet(held: HeldOut, tmp_path: Path) ->
         return 2 * known[id(frames)].truth[None] - 1 + 0.02 * noise
 
     plain = Rivals(None, {}, lambda a, b, share: mean_of([a, b]))
-    metrics = measure("forecast", cases, nearly, plain, Plain(), tmp_path)  # type: ignore[arg-type]
+    metrics = measure("forecast", cases, nearly, plain, (Plain(), Plain()), tmp_path)  # type: ignore[arg-type]
     between = metrics["Landsat, congo, between"]["ways"]
     assert list(between) == [
         "nearest date", "mean of dates", "RIFE", OURS, "ours, mean of 4 draws",
@@ -264,7 +264,7 @@ def test_ways_and_pools_of_superres_and_inpainting(held: HeldOut, tmp_path: Path
 
     plain = Rivals(None, {}, None, regression=lambda frames, noise: frames.base)
     some = list(frame_cases.superres_cases(held, True))[:2]
-    found = measure("superres", some, base, plain, Plain(), tmp_path)  # type: ignore[arg-type]
+    found = measure("superres", some, base, plain, (Plain(), Plain()), tmp_path)  # type: ignore[arg-type]
     ways = found["all but sea"]["ways"]
     assert list(ways) == ["bicubic", "regression", OURS, "ours, mean of 4 draws"]
     assert ways["regression"]["psnr"] == pytest.approx(ways["bicubic"]["psnr"], abs=0.3)  # the rim
@@ -272,7 +272,7 @@ def test_ways_and_pools_of_superres_and_inpainting(held: HeldOut, tmp_path: Path
     some = [
         c for c in frame_cases.inpaint_cases(held, True) if c.group.startswith(("Sent", "NAIP"))
     ]
-    found = measure("inpaint", some[::2], base, plain, Plain(), tmp_path)  # type: ignore[arg-type]
+    found = measure("inpaint", some[::2], base, plain, (Plain(), Plain()), tmp_path)  # type: ignore[arg-type]
     assert list(found["all"]["ways"]) == [OURS]
     assert list(found["all with another date"]["ways"]) == [
         "other date", "other date, matched", OURS, "ours, with another date",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from terraloom.errors import TerraloomError
-from terraloom.evaluation import perceptual, quality
+from terraloom.evaluation import quality
+from terraloom.models import perceptual
 from terraloom.models.perceptual import Perceptual
 
 
@@ -88,16 +90,27 @@ needs_weights = pytest.mark.skipif(
 
 
 @needs_weights
-def test_perceptual_distance_is_the_packages_own() -> None:
+@pytest.mark.parametrize(("network", "expected"), [("vgg", 0.06909193), ("alex", 0.04455532)])
+def test_perceptual_distance_is_the_packages_own(network: Any, expected: float) -> None:
     a, b = (
         torch.rand(1, 3, 48, 55, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)
     )
-    distance = Perceptual()
-    # stlpips_pytorch.stlpips.LPIPS(net="vgg", variant="shift_tolerant")(2 * a - 1, 2 * b - 1)
-    assert distance(a, b).item() == pytest.approx(0.06909193, abs=1e-6)
+    distance = Perceptual(network=network)
+    # stlpips_pytorch.stlpips.LPIPS(net=network, variant="shift_tolerant")(2 * a - 1, 2 * b - 1)
+    assert distance(a, b).item() == pytest.approx(expected, abs=1e-6)
     assert distance(a, a).item() == 0
     both = distance(torch.cat([b, a]), a)
-    assert both.tolist() == pytest.approx([0.06909193, 0], abs=1e-6)
+    assert both.tolist() == pytest.approx([expected, 0], abs=1e-6)
+
+
+@needs_weights
+@pytest.mark.parametrize("network", ["vgg", "alex"])
+def test_weighted_features_make_the_distance(network: Any) -> None:
+    a, b = (torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    distance = Perceptual(network=network)
+    parts = zip(distance.weighted(a), distance.weighted(b), strict=True)
+    total = sum((x - y).square().sum(1).mean() for x, y in parts)
+    assert float(total) == pytest.approx(float(distance(a, b)), rel=1e-4)
 
 
 def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

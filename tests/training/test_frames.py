@@ -311,8 +311,13 @@ RECIPE: dict[str, Any] = {
     "seed": 3,
     "model": {**TINY},
     "optimizer": {"lr": 1e-3, "warmup": 2, "ema": 0.9},
-    "losses": {"draws": 2, "spread": [0.5, 0.5, 0.2], "pixel": 2.0, "texture": 1.0,
-               "perceptual": [1.0, 0.0, 1.0]},
+    "losses": {
+        "draws": 2,
+        "spread": [0.5, 0.5, 0.2],
+        "pixel": 2.0,
+        "texture": 1.0,
+        "perceptual": [1.0, 0.0, 1.0],
+    },
     "data": {**DATA, "shares": [1, 1, 1]},
 }
 

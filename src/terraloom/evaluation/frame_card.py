@@ -44,7 +44,9 @@ def _head(m: Metrics) -> str:
     return (
         f"## Measured\n\nWeights `{m.get('model', '')}`, noise of seed {m['seed']}; held-out places and dates, all in "
         "one run. Values are those of the stretch (0.5 to 99.5 percent of a scene), in [0, 1]. PSNR in dB; SSIM: Wang "
-        "et al. 2004; distance: LPIPS, the shift-tolerant variant on VGG-16 (not comparable with the usual one); "
+        "et al. 2004; distance: LPIPS, the shift-tolerant variant on VGG-16 (not comparable with the usual one), whose "
+        "features these weights were trained on as Real-ESRGAN was on VGG-19's; AlexNet: the same on a network that "
+        "nobody here was trained on; "
         f"power: of detail of {', '.join(OCTAVES)} over the truth's (1: as much); better: questions where one draw of "
         "ours is nearer by that distance. Spread: standard deviation of draws over the error it ought to explain (1: "
         f"as uncertain as it should be, below: too sure).{missing}"
@@ -55,10 +57,11 @@ def _task(task: str, groups: Metrics) -> str:
     holes = task == "inpaint"
     rows = [
         (f"{name} ({g['questions']}, spread {g['spread']})" if i == 0 else "", way, f["psnr"], f["ssim"],
-         f["distance"], f["octaves"], *((f.get("edge"), f.get("inside")) if holes else ()), f.get("better"))
+         f["distance"], f["alexnet"], f["octaves"],
+         *((f.get("edge"), f.get("inside")) if holes else ()), f.get("better"))
         for name, g in groups.items()
         for i, (way, f) in enumerate(g["ways"].items())
     ]  # fmt: skip
-    head = "questions | way | PSNR | SSIM | distance | power"
+    head = "questions | way | PSNR | SSIM | distance | AlexNet | power"
     head += " | edge | inside | better" if holes else " | better"
     return f"### {TITLES[task]}\n\n{ABOUT[task]}\n\n{table(head, rows)}\n\n![{TITLES[task]}]({task}.webp)"

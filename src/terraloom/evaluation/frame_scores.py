@@ -27,7 +27,8 @@ class Figures:
 
     psnr: float  # dB
     ssim: float
-    distance: float
+    distance: float  # on VGG-16, whose features the shipped weights were trained on
+    alexnet: float  # the same distance on a network that they were not
     octaves: tuple[float, ...]  # power
     edge: float  # mean step across the edge of the hole, 0 without one
     inside: float  # mean step inside it
@@ -45,7 +46,19 @@ class Row:
     draws: int
 
 
-def judged(case: Case, answers: Answers, drawn: Tensor, judge: Perceptual) -> Row:
+Judges = tuple[Perceptual, Perceptual]  # by VGG-16, by AlexNet
+
+
+def judges() -> Judges:
+    """Both perceptual distances.
+
+    Raises:
+        TerraloomError: their weights are not installed.
+    """
+    return Perceptual(), Perceptual(network="alex")
+
+
+def judged(case: Case, answers: Answers, drawn: Tensor, judges: Judges) -> Row:
     """Measure answers and a model's draws, (n, 3, h, w)."""
     names, images = [TRUTH, *answers], torch.stack([case.truth, *answers.values()])
     truth = case.truth[None]
@@ -53,7 +66,7 @@ def judged(case: Case, answers: Answers, drawn: Tensor, judge: Perceptual) -> Ro
     columns = [
         quality.psnr(images, truth, mask).tolist(),
         quality.ssim(images, truth.expand_as(images), mask).tolist(),
-        [0.0, *judge(images[1:], truth).tolist()],
+        *([0.0, *judge(images[1:], truth).tolist()] for judge in judges),
         [tuple(row) for row in quality.octaves(images, mask).tolist()],
         *_steps(images, mask),
     ]
@@ -95,6 +108,7 @@ def summary(rows: Sequence[Row]) -> Metrics:
             "psnr": round(float(np.mean([f.psnr for f in found])), 2),
             "ssim": round(float(np.mean([f.ssim for f in found])), 3),
             "distance": round(float(np.mean([f.distance for f in found])), 4),
+            "alexnet": round(float(np.mean([f.alexnet for f in found])), 4),
             "octaves": power.round(2).tolist(),
         }
         if any(f.edge for f in true):

@@ -17,10 +17,17 @@ from terraloom.evaluation.frame_cases import (
     superres_cases,
 )
 from terraloom.evaluation.frame_rivals import missing_packages
-from terraloom.evaluation.frame_scores import Row, by_change, by_group, judged, summary
+from terraloom.evaluation.frame_scores import (
+    Judges,
+    Row,
+    by_change,
+    by_group,
+    judged,
+    judges,
+    summary,
+)
 from terraloom.evaluation.frame_sheets import Shown, frame_sheet
 from terraloom.evaluation.held_out import HeldOut, check
-from terraloom.models.perceptual import Perceptual
 from terraloom.evaluation.report import write
 from terraloom.training.frame_batches import Task
 
@@ -64,7 +71,7 @@ def evaluate_frames(
     pipe = FramesToImage.from_pretrained(model)
     check(data)
     mean = None if regression is None else FramesToImage.from_pretrained(regression)
-    judge, rivals = Perceptual(), Rivals.load(None if mean is None else mean.draw)
+    both, rivals = judges(), Rivals.load(None if mean is None else mean.draw)
     progress("Reading what is held out ...")
     held = HeldOut.read(data)
     out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +85,7 @@ def evaluate_frames(
     for task, cases in CASES.items():
         questions = list(cases(held, quick))
         progress(f"{task}: {len(questions)} questions ...")
-        metrics[task] = measure(task, questions, pipe.draw, rivals, judge, out, seed)
+        metrics[task] = measure(task, questions, pipe.draw, rivals, both, out, seed)
     metrics["seconds"] = round(time.monotonic() - start)
     write(out / "metrics.json", json.dumps(metrics, indent=1))
     write(out / "card.md", frame_card.body(metrics))
@@ -90,7 +97,7 @@ def measure(
     cases: Iterable[Case],
     draw: Draw,
     rivals: Rivals,
-    judge: Perceptual,
+    both: Judges,
     out: Path,
     seed: int = 0,
 ) -> Metrics:
@@ -106,7 +113,7 @@ def measure(
             drawn = draws(draw, frames, DRAWS, seed)
             answers[OURS + words] = drawn[0]
         answers[f"{OURS}{words}, mean of {DRAWS} draws"] = drawn.mean(0)
-        rows.append(judged(case, answers, drawn, judge))
+        rows.append(judged(case, answers, drawn, both))
         sheet.append(Shown(case, answers, drawn))
     frame_sheet(task, sheet, out / f"{task}.webp")
     return by_group(rows) | pooled(task, rows)

@@ -41,7 +41,7 @@ class LocalPipeline(DiffusionPipeline):
 
 def quick_dtype() -> torch.dtype:
     """bfloat16 where the machine multiplies it natively, which takes half the time; else float32."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 and newer
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.9 and newer
     native = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return torch.bfloat16 if native or torch.cuda.is_available() else torch.float32
 

@@ -20,7 +20,9 @@ from terraloom.metadata import RANGES, Metadata
 
 Pixels = npt.NDArray[np.uint8]
 
-WIDE = 4  # sides of a chip that the network draws in one piece; recipes/text.toml trains it for that
+WIDE = (
+    4  # sides of a chip that the network draws in one piece; recipes/text.toml trains it for that
+)
 FACTOR = 4  # of the cascade
 USUAL_GSD = (
     10.0  # metres per pixel of a base that is not told its gsd: what most training images have

@@ -34,8 +34,9 @@ class TextToImage(LocalPipeline):
     """Prompt and metadata -> satellite image.
 
     A model with a `PixelAutoencoder` draws up to four times its chips' side (256 px), and the cascade refines larger
-    images (terraloom.pipelines.size); a latent one (the official checkpoints) draws any size directly. diffusers' own loader finds this class with
-    `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)`.
+    images (terraloom.pipelines.size); a latent one (the official checkpoints) draws any size directly. diffusers' own
+    loader finds this class with `DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder,
+    trust_remote_code=True)`.
 
     Args:
         unet: a `SatelliteUNet`; a UNet without metadata works as well.

@@ -121,7 +121,10 @@ class FramesTask:
         parts = torch.cat([one, two, truth])[..., top : top + PART, left : left + PART]
         with torch.autocast(self.device.type, torch.bfloat16):
             seen = self.judge.weighted((parts.clamp(-1.2, 1.2) + 1) / 2, DEPTHS)
-        levels = [energy_score(*f.chunk(3), spread) for f in seen]
+        levels = []
+        for features in seen:
+            a, b, c = features.chunk(3)
+            levels.append(energy_score(a, b, c, spread))
         return torch.stack(levels).sum(0)
 
     def _drawn(self, model: nn.ModuleDict, frames: Frames, rng: np.random.Generator) -> Tensor:

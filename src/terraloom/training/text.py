@@ -3,10 +3,10 @@
 A step is a regression of the velocity (`terraloom.diffusion.flow`), with times from a logit-normal distribution
 (Esser et al. 2024, section 3.1), and where little noise is left also of features of the image that the network sees
 (`terraloom.training.likeness`): the mean of all sharp images that a noisy one may be is blurred, and far from each of
-them there. A share of the steps sees fewer, wider crops (`data.wide`): so
-the network draws images larger than its chips in one piece. With `total_steps` the learning rate falls evenly to zero over
-their last third. After `warmup_steps` a share of the steps is adversarial (`terraloom.training.sharpen`). Words and metadata are dropped by the batches, so one
-network knows all mixtures of given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a
+them there. A share of the steps sees fewer, wider crops (`data.wide`), so the network draws images larger than its
+chips in one piece. With `total_steps` the learning rate falls evenly to zero over their last third. After
+`warmup_steps` a share of the steps is adversarial (`terraloom.training.sharpen`). Words and metadata are dropped by the
+batches, so one network knows all mixtures of given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a
 checkpoint instead.
 """
 
