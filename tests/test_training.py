@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +252,51 @@ def test_same_step_same_randomness(pack_path: Path) -> None:
         np.random.default_rng(0), torch.full((2, 8, 8), 13), torch.full((2,), 38.0), 128
     )
     assert like is not None and bool((like.gsd < 80).all())
+
+
+WATCH = """
+import sys
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+import terraloom.training.loop as loop
+from terraloom.training.processes import Processes
+
+made, make = [], loop.make_task
+loop.make_task = lambda *args: made.append(make(*args)) or made[0]
+recipe, pack, out = map(Path, sys.argv[1:])
+loop.run(recipe, pack, out, steps=4, threads=1)
+total = sum(float(p.detach().double().abs().sum()) for m in made[0].modules.values() for p in m.parameters())
+rank = int(__import__("os").environ["RANK"])
+(out / f"rank{rank}.txt").write_text(repr(total))
+"""
+
+
+def test_two_processes_learn_as_one(
+    recipe: Path, trained: Path, pack_path: Path, tmp_path: Path
+) -> None:
+    script, out = tmp_path / "watch.py", tmp_path / "run"
+    script.write_text(WATCH)
+    # torchrun is what `accelerate launch` calls where there are several GPUs
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
+    command = [*launch, str(script), str(recipe), str(pack_path), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights = [float((out / f"rank{k}.txt").read_text()) for k in (0, 1)]
+    assert weights[0] == weights[1]  # both drew other batches, and took the same steps
+    state = json.loads((out / "state" / "done.json").read_text())
+    assert state["step"] == 4
+    assert (
+        state["images"]
+        > json.loads((trained / "state" / "done.json").read_text())["images"] * 4 / 6
+    )

@@ -49,6 +49,7 @@ from terraloom.training.batches import (
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import maps, unlikeness
 from terraloom.training.polish import Polish
+from terraloom.training.processes import alike
 
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
 CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12}, 256: {1: 64, 2: 32, 3: 20}}
@@ -130,7 +131,7 @@ class CascadeTask:
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the losses and "images"."""
         schedule = self.recipe["schedule"]
-        polish = self.polish is not None and rng.random() < schedule["polish"]
+        polish = self.polish is not None and alike(step).random() < schedule["polish"]
         kinds = list(schedule["shares"])
         shares = np.array(list(schedule["shares"].values()))
         kind = str(rng.choice(kinds, p=shares / shares.sum()))

@@ -2,30 +2,29 @@
 
 The loop knows nothing of what is trained. A task offers modules, optimizers and `step`; every step draws its
 randomness from a generator seeded by (seed, step, process), so a resumed run repeats the uninterrupted one bit by bit
-on a CPU. It runs alone, or on several devices under `accelerate launch`, where gradients are averaged.
+on a CPU. It runs alone, or on several devices under `accelerate launch` (terraloom.training.processes).
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from terraloom.data.packed import Pack
 from terraloom.errors import InvalidInput
 from terraloom.training.log import Log
+from terraloom.training.processes import Processes, Sync
 from terraloom.training.recipe import load_recipe
 from terraloom.training.state import load_state, save_state
 
-Sync = Callable[[Iterable[nn.Parameter]], None]
 SAVE_EVERY = 300.0  # seconds
 LOG_EVERY = 60.0
 
@@ -121,8 +120,8 @@ def run(
         raise InvalidInput(f"give a budget above zero: minutes={minutes}, steps={steps}")
     with _arithmetic(threads):
         settings = load_recipe(recipe)
-        device, rank, sync, main = _process()
-        task = make_task(settings, pack, data, device)
+        processes = Processes.these()
+        task = make_task(settings, pack, data, processes.device)
         state, done = out / "state", {"step": 0, "images": 0, "seconds": 0.0}
         if resume and state.exists():
             done |= load_state(state, task.modules, task.optimizers)
@@ -132,13 +131,13 @@ def run(
         seed = int(settings.get("seed", 0))
 
         def save() -> None:
-            if main:
+            if processes.rank == 0:
                 save_state(state, task.modules, task.optimizers, done)
                 task.export(out / "checkpoint", {"recipe": recipe.stem, **done})
 
-        log = Log(out) if main else None
+        log = Log(out) if processes.rank == 0 else None
         try:
-            _steps(task, seed, rank, sync, done, minutes, steps, save, log)
+            _steps(task, seed, processes, done, minutes, steps, save, log)
         finally:
             if log:
                 log.close()
@@ -160,50 +159,32 @@ def _arithmetic(threads: int | None) -> Iterator[None]:
 
 
 def _steps(
-    task: Task, seed: int, rank: int, sync: Sync, done: dict[str, Any],
+    task: Task, seed: int, processes: Processes, done: dict[str, Any],
     minutes: float | None, steps: int | None, save: Callable[[], None], log: Log | None,
 ) -> None:  # fmt: skip
-    """Step until the budget is spent or SIGTERM comes; save and log in between."""
+    """Step until the budget is spent or SIGTERM comes to any process; save and log in between."""
     stop = _Stop()
     begun = saved = logged = time.monotonic()
     seconds = float(done["seconds"])
-    while not stop.asked and (steps is None or done["step"] < steps):
-        rng = np.random.default_rng([seed, done["step"], rank])
-        logs = task.step(done["step"], rng, sync)
+    over = False
+    while not over and (steps is None or done["step"] < steps):
+        rng = np.random.default_rng([seed, done["step"], processes.rank])
+        logs = task.step(done["step"], rng, processes.average)
         now = time.monotonic()
         done["step"] += 1
-        done["images"] += int(logs.pop("images"))
+        done["images"] += int(logs.pop("images")) * processes.count
         done["seconds"] = round(seconds + now - begun, 1)
         if log:
             log.add(logs)
             if now - logged > LOG_EVERY:
                 log.write(done, now - begun)
                 logged = now
-        if minutes is not None and now - begun > minutes * 60:
-            break
-        if now - saved > SAVE_EVERY:
+        over = processes.any(stop.asked or (minutes is not None and now - begun > minutes * 60))
+        if not over and now - saved > SAVE_EVERY:
             save()
             saved = now
     if log and log.sums:
         log.write(done, time.monotonic() - begun)
-
-
-def _process() -> tuple[torch.device, int, Sync, bool]:
-    """(device, rank, gradient averaging, is the first process)."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return device, 0, lambda parameters: None, True
-    from accelerate import Accelerator
-
-    accelerator = Accelerator()
-
-    def average(parameters: Iterable[nn.Parameter]) -> None:
-        for p in parameters:
-            if p.grad is not None:
-                mean: Tensor = accelerator.reduce(p.grad, "mean")
-                p.grad.copy_(mean)
-
-    return accelerator.device, accelerator.process_index, average, accelerator.is_main_process
 
 
 class _Stop:

@@ -6,8 +6,8 @@ A step is a regression of the velocity (`terraloom.diffusion.flow`), with times 
 them there. A share of the steps sees fewer, wider crops (`data.wide`), so the network draws images larger than its
 chips in one piece. With `total_steps` the learning rate falls evenly to zero over their last third. After
 `warmup_steps` a share of the steps is adversarial (`terraloom.training.sharpen`). Words and metadata are dropped by the
-batches, so one network knows all mixtures of given and missing. A recipe with a [lora] section trains low-rank adapters (PEFT) of a
-checkpoint instead.
+batches, so one network knows all mixtures of given and missing. A recipe with a [lora] section trains low-rank
+adapters (PEFT) of a checkpoint instead.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from terraloom.training.average import update_average
 from terraloom.training.captioned import TextBatch, TextBatches, TextPack
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import looked_at, unlikeness
+from terraloom.training.processes import alike
 from terraloom.training.sharpen import Sharpening
 
 SHOWN = 12  # rows of the contact sheet
@@ -94,7 +95,7 @@ class TextTask:
         """One update, accumulated over `accumulate` batches; returns the losses and "images"."""
         schedule = self.recipe["schedule"]
         sharpen = self.sharpening is not None and step >= schedule["warmup_steps"]
-        sharpen = sharpen and rng.random() < schedule["sharpening"]
+        sharpen = sharpen and alike(step).random() < schedule["sharpening"]
         count = int(self.recipe["optimizer"].get("accumulate", 1))
         logs: dict[str, float] = {"images": 0.0}
         name = "sharpening" if sharpen else "model"
