@@ -26,12 +26,21 @@ from terraloom.models.frames import Frames, draw, networks
 from terraloom.models.perceptual import Perceptual
 from terraloom.training.average import update_average
 from terraloom.training.frame_batches import TASKS, Batch, FrameBatches
+from terraloom.training.patterns import dots_share, lattice_share
 from terraloom.training.scores import directions, energy_score, patches
 
 SHOWN = 4  # rows of a task on the contact sheet
 PART = 64  # px, side of the part that the perceptual distance sees
 DEPTHS = 4  # of it
 LEAST = 0.1  # share of free pixels that a row's loss is divided by, at least
+
+
+def repeated(drawn: Tensor, true: Tensor) -> Tensor:
+    """How much more of what was added to the base repeats with the network's cells than in the truth, a scalar."""
+    shares = [
+        F.relu(share(drawn) - share(true).detach()).sum() for share in (lattice_share, dots_share)
+    ]
+    return torch.stack(shares).sum()
 
 
 class FramesTask:
@@ -105,6 +114,9 @@ class FramesTask:
         ]
         texture = torch.stack(levels).mean(0)
         parts = {"pixel": pixel, "texture": texture}
+        if weights.get("lattice", 0) > 0:
+            drawn = torch.cat([one, two]) - batch.frames.base.repeat(2, 1, 1, 1)
+            parts["lattice"] = free * repeated(drawn, batch.truth - batch.frames.base)
         factors = weights | {"perceptual": self.perceptual[batch.task]}
         if factors["perceptual"] > 0:
             parts["perceptual"] = self._perceptual(one, two, batch.truth, spread, rng)
