@@ -107,7 +107,11 @@ class TextToImage(LocalPipeline):
             return cls(**{**load_official(folder, dtype=dtype), **DEFAULTS, **given})
         source = find_pipeline(folder)
         if source.config["config"].get("_class_name") == "SatelliteUNet":
-            others.setdefault("unet", load_unet(source, dtype or quick_dtype()))
+            small = (
+                source.config["config"].get("missing") == "learned"
+            )  # official ones stay as they are
+            dtype = dtype or (quick_dtype() if small else None)
+            others.setdefault("unet", load_unet(source, dtype))
         # diffusers warns when it would like accelerate and does not find it
         frugal = is_accelerate_available()  # type: ignore[no-untyped-call]
         others = {"low_cpu_mem_usage": frugal, **others}
