@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from terraloom.training.batches import Batches, degraded_pair, flattened
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.loop import run
 from terraloom.training.patterns import colour_bands, dots_share, lattice_share
-from terraloom.training.recipe import load_recipe
+from terraloom.training.recipe import load_recipe, pace
 from terraloom.weights import find, load_model
 
 pytest.importorskip("efficientnet_lite_pytorch")
@@ -190,6 +191,13 @@ def test_pack_keeps_the_sides_apart(pack_path: Path) -> None:
     assert {k: len(v) for k, v in held.sets.items()} == {"fine": 1, "coarse": 1}
 
 
+def test_pace_falls_over_the_last_third() -> None:
+    planned: dict[str, Any] = {"schedule": {"total_steps": 300}}
+    found = [pace(planned, step) for step in (0, 200, 250, 300, 400)]
+    assert found == pytest.approx([1, 1, 0.5, 0, 0])
+    assert pace({}, 10**6) == 1
+
+
 def test_shipped_recipes_load() -> None:
     recipe = load_recipe(RECIPES / "cascade.toml")
     config = CascadeConfig(**recipe["model"])
@@ -255,21 +263,17 @@ def test_same_step_same_randomness(pack_path: Path) -> None:
 
 
 WATCH = """
-import sys
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 import terraloom.training.loop as loop
-from terraloom.training.processes import Processes
 
 made, make = [], loop.make_task
 loop.make_task = lambda *args: made.append(make(*args)) or made[0]
 recipe, pack, out = map(Path, sys.argv[1:])
 loop.run(recipe, pack, out, steps=4, threads=1)
 total = sum(float(p.detach().double().abs().sum()) for m in made[0].modules.values() for p in m.parameters())
-rank = int(__import__("os").environ["RANK"])
+rank = int(os.environ["RANK"])
 (out / f"rank{rank}.txt").write_text(repr(total))
 """
 

@@ -29,6 +29,7 @@ from terraloom.metadata import Metadata  # noqa: E402
 from terraloom.models.cascade import bicubic4, reduce4  # noqa: E402
 from terraloom.models.frames import BANDS, Frames, agreed, composed, draw, filled, mingled  # noqa: E402
 from terraloom.training.frame_batches import TASKS, FrameBatches, inpaint_base, years  # noqa: E402
+from terraloom.training.frames import repeated  # noqa: E402
 from terraloom.training.holes import hole  # noqa: E402
 from terraloom.training.loop import run  # noqa: E402
 from terraloom.training.scores import energy_score, patches  # noqa: E402
@@ -317,6 +318,7 @@ RECIPE: dict[str, Any] = {
         "pixel": 2.0,
         "texture": 1.0,
         "perceptual": [1.0, 0.0, 1.0],
+        "lattice": 1.0,
     },
     "data": {**DATA, "shares": [1, 1, 1]},
 }
@@ -333,6 +335,15 @@ def recipe(folder: Path, **changes: Any) -> Path:
     path = folder / "frames.toml"
     path.write_text("\n".join(lines))
     return path
+
+
+def test_cells_that_show_are_found_and_those_of_the_truth_are_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(4, 3, 128, 128, generator=generator)
+    cells = torch.randn(1, 3, 4, 4, generator=generator).repeat(4, 1, 32, 32)
+    assert float(repeated(noise[:2], noise[2:])) < 0.05
+    assert float(repeated(noise + cells, noise)) > 0.5
+    assert float(repeated(noise + cells, noise + cells)) == 0
 
 
 def test_resume_is_exact_and_exports(pack: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def _head(m: Metrics) -> str:
         f"## Measured\n\nWeights `{m.get('model', '')}`, noise of seed {m['seed']}; held-out places and dates, all in "
         "one run. Values are those of the stretch (0.5 to 99.5 percent of a scene), in [0, 1]. PSNR in dB; SSIM: Wang "
         "et al. 2004; distance: LPIPS, the shift-tolerant variant on VGG-16 (not comparable with the usual one), whose "
-        "features these weights were trained on as Real-ESRGAN was on VGG-19's; AlexNet: the same on a network that "
+        "features recipes/frames.toml trains on as Real-ESRGAN was on VGG-19's; AlexNet: the same on a network that "
         "nobody here was trained on; "
         f"power: of detail of {', '.join(OCTAVES)} over the truth's (1: as much); better: questions where one draw of "
         "ours is nearer by that distance. Spread: standard deviation of draws over the error it ought to explain (1: "

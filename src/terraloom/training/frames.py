@@ -27,6 +27,7 @@ from terraloom.models.perceptual import Perceptual
 from terraloom.training.average import update_average
 from terraloom.training.frame_batches import TASKS, Batch, FrameBatches
 from terraloom.training.patterns import dots_share, lattice_share
+from terraloom.training.recipe import pace
 from terraloom.training.scores import directions, energy_score, patches
 
 SHOWN = 4  # rows of a task on the contact sheet
@@ -87,10 +88,9 @@ class FramesTask:
         return {f"{task} {k}": v for k, v in logs.items()} | {"images": float(len(batch.truth))}
 
     def _rate(self, step: int) -> float:
-        """Learning rate: up over the first steps, then as the recipe says; to zero at the end of a planned length."""
-        o, total = self.recipe["optimizer"], self.recipe.get("schedule", {}).get("total_steps")
-        pace = 1.0 if total is None else min(1.0, max(0.0, 3 * (1 - step / total)))
-        return float(o["lr"] * min(pace, (step + 1) / o["warmup"]))
+        """Learning rate: up over the first steps, then as the recipe says."""
+        o = self.recipe["optimizer"]
+        return float(o["lr"] * min(pace(self.recipe, step), (step + 1) / o["warmup"]))
 
     def _loss(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         weights = self.recipe["losses"]
@@ -114,14 +114,15 @@ class FramesTask:
         ]
         texture = torch.stack(levels).mean(0)
         parts = {"pixel": pixel, "texture": texture}
-        if weights.get("lattice", 0) > 0:
-            drawn = torch.cat([one, two]) - batch.frames.base.repeat(2, 1, 1, 1)
-            parts["lattice"] = free * repeated(drawn, batch.truth - batch.frames.base)
         factors = weights | {"perceptual": self.perceptual[batch.task]}
         if factors["perceptual"] > 0:
             parts["perceptual"] = self._perceptual(one, two, batch.truth, spread, rng)
-        total = torch.stack([(factors[k] * v / free).mean() for k, v in parts.items()]).sum()
-        return total, {k: (v / free).mean().item() for k, v in parts.items()}
+        losses = {k: (v / free).mean() for k, v in parts.items()}
+        if weights.get("lattice", 0) > 0:
+            drawn = torch.cat([one, two]) - batch.frames.base.repeat(2, 1, 1, 1)
+            losses["lattice"] = repeated(drawn, batch.truth - batch.frames.base)
+        total = torch.stack([factors[k] * v for k, v in losses.items()]).sum()
+        return total, {k: v.item() for k, v in losses.items()}
 
     def _perceptual(
         self, one: Tensor, two: Tensor, truth: Tensor, spread: float, rng: np.random.Generator

@@ -39,7 +39,9 @@ def lattice_share(detail: Tensor) -> Tensor:
     shares = []
     for period, cells in LATTICES:
         folded = F.pixel_unshuffle(detail, period)
-        shares.append(F.avg_pool2d(folded, cells).square().mean() / (folded.square().mean() + 1e-6))
+        shares.append(
+            _neighbourhoods(folded, cells).square().mean() / (folded.square().mean() + 1e-6)
+        )
     return torch.stack(shares)
 
 
@@ -52,7 +54,12 @@ def dots_share(detail: Tensor) -> Tensor:
     shares = []
     for period, cells in LATTICES:
         folded = F.pixel_unshuffle(size, period)
-        mean = F.avg_pool2d(folded, cells).var(1).mean((1, 2))
+        mean = _neighbourhoods(folded, cells).var(1).mean((1, 2))
         total = folded.var(1).mean((1, 2))
         shares.append((mean / (total + 1e-6)).mean())  # per image: even ones show it most
     return torch.stack(shares)
+
+
+def _neighbourhoods(folded: Tensor, cells: int) -> Tensor:
+    """Means of `cells` x `cells` cells, of all of a small image's."""
+    return F.avg_pool2d(folded, min(cells, *folded.shape[-2:]))

@@ -13,6 +13,12 @@ KINDS = ("cascade", "metaearth", "text", "frames")
 KEYS = {"kind", "seed", "model", "optimizer", "data", "losses", "schedule", "lora"}
 
 
+def pace(recipe: Recipe, step: int) -> float:
+    """Factor of the learning rates: 1, falling evenly to 0 over the last third of `schedule.total_steps` where told."""
+    total = recipe.get("schedule", {}).get("total_steps")
+    return 1.0 if total is None else min(1.0, max(0.0, 3 * (1 - step / total)))
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe.
 

@@ -32,6 +32,7 @@ from terraloom.training.captioned import TextBatch, TextBatches, TextPack
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import looked_at, unlikeness
 from terraloom.training.processes import alike
+from terraloom.training.recipe import pace
 from terraloom.training.sharpen import Sharpening
 
 SHOWN = 12  # rows of the contact sheet
@@ -101,7 +102,7 @@ class TextTask:
         name = "sharpening" if sharpen else "model"
         optimizer = self.optimizers[name]
         for group in optimizer.param_groups:
-            group["lr"] = self.rates[name] * self._pace(step)
+            group["lr"] = self.rates[name] * pace(self.recipe, step)
         optimizer.zero_grad(set_to_none=True)
         for _ in range(count):
             batch = self._drawn(rng, sharpen).to(self.device)
@@ -127,11 +128,6 @@ class TextTask:
             return self.batches.draw(rng, int(data["sharpening_batch"]))
         wide = int(rng.choice(data["wide"])) if rng.random() < data.get("wide_share", 0) else 1
         return self.batches.draw(rng, max(1, int(data["batch"]) // wide**2), wide * self.side)
-
-    def _pace(self, step: int) -> float:
-        """Factor of the learning rate."""
-        total = self.recipe["schedule"].get("total_steps")
-        return 1.0 if total is None else min(1.0, max(0.0, 3 * (1 - step / total)))
 
     def _flow(self, batch: TextBatch, rng: np.random.Generator) -> dict[str, Tensor]:
         """The losses of a plain step, scalars."""
