@@ -23,7 +23,7 @@ from terraloom.evaluation.painter import asked
 from terraloom.metadata import Metadata
 from terraloom.training.captioned import TextPack
 
-COUNTS = text.Counts(each=4, seeds=4, distance=20)
+COUNTS = text.Counts(each=4, seeds=4, distance=20, wide=1)
 
 
 def picture(rng: np.random.Generator, domain: Domain, k: int) -> np.ndarray:
@@ -93,7 +93,9 @@ def painter(obeys: bool):
     """Draws the class that is asked for, or never anything but noise; snow by latitude, cloud by cloud cover."""
     words = {p: (d, d.classes.index(c)) for d in DOMAINS for c in d.classes for p in d.prompts[c]}
 
-    def paint(prompts: Sequence[str], told: Sequence[Metadata], seeds: Sequence[int]) -> Tensor:
+    def paint(
+        prompts: Sequence[str], told: Sequence[Metadata], seeds: Sequence[int], side: int = 64
+    ) -> Tensor:
         drawn = []
         for prompt, m, seed in zip(prompts, told, seeds, strict=True):
             rng = np.random.default_rng(seed)
@@ -108,7 +110,7 @@ def painter(obeys: bool):
                 rgb[:, : int(60 * (m.cloud_cover or 0))] = 255
                 if m.lon is not None:
                     rgb[0] = 7
-            drawn.append(rgb)
+            drawn.append(np.tile(rgb, (side // 64, side // 64, 1)))
         return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).contiguous()
 
     return paint
@@ -266,9 +268,11 @@ def test_report_of_a_painter_that_obeys(real: text.Real, tmp_path: Path) -> None
     assert m["missing"]["lon"]["least"] > 0 and m["missing"]["date"]["mean"] == 0
     assert {p.name for p in tmp_path.iterdir()} == {
         "eurosat.webp", "ucmerced.webp", "responses.webp", "words.webp", "missing.webp", "neighbours.webp",
+        "wide.webp",
     }  # fmt: skip
     card = text_card.body(m)
-    assert card.count("![") == 6 and "| SeaLake |" in card and "cloud with cloud_cover" in card
+    assert m["wide"]["EfficientNet-Lite0"]["generated"] > 0.5  # of ten pictures, each repeated
+    assert card.count("![") == 7 and "| SeaLake |" in card and "cloud with cloud_cover" in card
 
 
 def test_report_of_a_painter_of_noise(real: text.Real, tmp_path: Path) -> None:
@@ -276,6 +280,7 @@ def test_report_of_a_painter_of_noise(real: text.Real, tmp_path: Path) -> None:
     for domain in DOMAINS:
         for reader in real.readers:
             assert m["classes"][domain.set][reader.name]["generated"] <= 0.3
+            assert m["wide"][reader.name]["generated"] <= 0.3
     assert all(row["right"] == 0 for row in m["responses"].values())
     for reader in real.readers:
         rows = m["distance"][reader.name]

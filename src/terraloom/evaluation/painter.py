@@ -12,16 +12,20 @@ from torch import Tensor
 from terraloom.evaluation.chips import SIDE, Domain, stacked
 from terraloom.metadata import Metadata
 
-BATCH = 16  # images at a time
+BATCH = 16  # images of SIDE pixels at a time
 
 
 class Paint(Protocol):
-    """Draws images of SIDE pixels."""
+    """Draws square images."""
 
     def __call__(
-        self, prompts: Sequence[str], metadata: Sequence[Metadata], seeds: Sequence[int]
+        self,
+        prompts: Sequence[str],
+        metadata: Sequence[Metadata],
+        seeds: Sequence[int],
+        side: int = SIDE,
     ) -> Tensor:
-        """uint8 (n, 3, SIDE, SIDE), image i of prompt i, metadata i and seed i alone."""
+        """uint8 (n, 3, side, side), image i of prompt i, metadata i and seed i alone."""
 
 
 class Painter:
@@ -39,17 +43,22 @@ class Painter:
         self.pipeline = pipeline
 
     def __call__(
-        self, prompts: Sequence[str], metadata: Sequence[Metadata], seeds: Sequence[int]
+        self,
+        prompts: Sequence[str],
+        metadata: Sequence[Metadata],
+        seeds: Sequence[int],
+        side: int = SIDE,
     ) -> Tensor:
         """See `Paint`."""
         drawn = []
-        for at in range(0, len(prompts), BATCH):
-            some = slice(at, at + BATCH)
+        batch = max(1, BATCH * SIDE**2 // side**2)
+        for at in range(0, len(prompts), batch):
+            some = slice(at, at + batch)
             images = self.pipeline(
                 list(prompts[some]),
                 metadata=list(metadata[some]),
-                height=SIDE,
-                width=SIDE,
+                height=side,
+                width=side,
                 generator=[torch.Generator().manual_seed(s) for s in seeds[some]],
                 output_type="np",
             ).images

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from terraloom.evaluation import neighbours, responses, text_card
-from terraloom.evaluation.chips import DOMAINS, EUROSAT, Chips, Domain, chips, spread
+from terraloom.evaluation.chips import DOMAINS, EUROSAT, SIDE, Chips, Domain, chips, spread
 from terraloom.evaluation.frechet import distance_rows
 from terraloom.evaluation.painter import Paint, Painter, asked
 from terraloom.evaluation.readers import Reader, readers
@@ -25,6 +25,7 @@ from terraloom.training.captioned import TextPack
 
 Metrics = dict[str, Any]
 COPIES = 20  # generated images shown beside their nearest training images
+WIDE = 256  # pixels, side of the images that are read chip by chip
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Counts:
     each: int  # per class, read by the classifiers
     seeds: int  # per value of a field
     distance: int  # for Frechet and kernel distances
+    wide: int  # of `WIDE` pixels, per class
 
 
-FULL, QUICK = Counts(20, 16, 500), Counts(8, 6, 160)
+FULL, QUICK = Counts(20, 16, 500, 4), Counts(8, 6, 160, 2)
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,14 @@ def measure(paint: Paint, real: Real, out: Path, seed: int, counts: Counts) -> M
         images, classes[domain.set] = _prompted(paint, real, k, seed, counts.each)
         drawn.append(images)
         class_sheet(images, domain, counts.each, out / f"{domain.set}.webp")
+    wide = _wide(paint, real, seed, counts.wide, out / "wide.webp")
     moved, pictures = responses.field_responses(paint, real.pack, seeds)
     words, pairs = responses.word_responses(paint, seeds)
     missing, blanks = responses.missing_responses(paint, seeds)
     response_sheets(pictures, pairs, blanks, out)
     return {
         "classes": classes,
+        "wide": wide,
         "distance": _distances(paint, real, seed, counts.distance),
         "responses": moved,
         "words": words,
@@ -131,6 +135,22 @@ def _prompted(paint: Paint, real: Real, k: int, seed: int, each: int) -> tuple[T
             "real_images": len(held.labels),
         }
     return images, metrics
+
+
+def _wide(paint: Paint, real: Real, seed: int, each: int, path: Path) -> Metrics:
+    """How the chips of wide images of EuroSAT's classes are read."""
+    prompts, labels, seeds = asked(EUROSAT, each, seed)
+    images = paint(prompts, [Metadata(gsd=EUROSAT.gsd)] * len(prompts), seeds, WIDE)
+    parts = [part for row in torch.split(images, SIDE, 2) for part in torch.split(row, SIDE, 3)]
+    cut, told = torch.cat(parts), torch.tensor(labels).repeat(len(parts))
+    shown = [(name, [*images[k * each :][:each].numpy()]) for k, name in enumerate(EUROSAT.classes)]
+    table_sheet(shown, [f"{k + 1}" for k in range(each)], path, WIDE)
+    metrics: Metrics = {"each": each, "side": WIDE}
+    for reader in real.readers:
+        share = _by_class(reader.read(reader.embed(cut), 0), told, len(EUROSAT.classes))
+        by_class = dict(zip(EUROSAT.classes, share.round(2).tolist(), strict=True))
+        metrics[reader.name] = {"generated": round(float(share.mean()), 3), "by_class": by_class}
+    return metrics
 
 
 def _by_class(read: Tensor, labels: Tensor, classes: int) -> Any:

@@ -49,6 +49,10 @@ class Batch:
         """Moved to a device."""
         return Batch(*(t.to(device) for t in (self.hr, self.cover, self.ground, self.gsd)))
 
+    def twice(self) -> Batch:
+        """Every row once more, after all of them."""
+        return Batch(*(torch.cat([t, t]) for t in (self.hr, self.cover, self.ground, self.gsd)))
+
 
 class Batches:
     """Draws batches from a pack."""

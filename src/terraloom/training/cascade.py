@@ -30,6 +30,7 @@ from terraloom.models.cascade import (
     WAVES,
     CascadeConfig,
     CascadeUNet,
+    bicubic4,
     detail_of,
     image_of,
     reduce4,
@@ -48,8 +49,11 @@ from terraloom.training.batches import (
 )
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import maps, unlikeness
+from terraloom.training.looks import Looks, repeated
 from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
+from terraloom.training.recipe import pace
+from terraloom.training.scores import energy_score, patches
 
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
 CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12}, 256: {1: 64, 2: 32, 3: 20}}
@@ -116,6 +120,9 @@ class CascadeTask:
         }
         self.features = Features().to(device)
         self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        self.looks: Looks | None = None
+        if recipe["schedule"].get("score", 0) > 0:
+            self.looks = Looks(self.features, device)
         self.polish: Polish | None = None
         if recipe["schedule"].get("polish", 0) > 0:
             classes = self.model.config.cover_classes
@@ -131,7 +138,9 @@ class CascadeTask:
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the losses and "images"."""
         schedule = self.recipe["schedule"]
-        polish = self.polish is not None and alike(step).random() < schedule["polish"]
+        chance = alike(step).random()
+        polish = self.polish is not None and chance < schedule["polish"]
+        score = self.looks is not None and 1 - chance <= schedule["score"]
         kinds = list(schedule["shares"])
         shares = np.array(list(schedule["shares"].values()))
         kind = str(rng.choice(kinds, p=shares / shares.sum()))
@@ -143,6 +152,10 @@ class CascadeTask:
         if polish and self.polish is not None:
             drawn = self._generate(lesson.asked, rng, learn=True)
             loss = self.polish.loss(kind, drawn, lesson.asked, lesson.real, sync, logs)
+        elif score and self.looks is not None:
+            parts = self._score(self.looks, lesson, rng)
+            logs |= {f"{kind} {k}": v.item() for k, v in parts.items()}
+            loss = torch.stack([self.recipe["losses"][k] * v for k, v in parts.items()]).sum()
         else:
             loss, looks = self._flow(
                 lesson, rng, looks=kind != "chain"
@@ -150,6 +163,8 @@ class CascadeTask:
             logs |= {kind: loss.item(), "likeness": looks.item()}
             loss = loss + self.recipe["losses"]["likeness"] * looks
         optimizer = self.optimizers["polish" if polish else "model"]
+        rate = float(self.recipe["optimizer"]["lr"]) * pace(self.recipe, step)
+        optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sync(self.model.parameters())
@@ -235,6 +250,22 @@ class CascadeTask:
             true = maps(self.features, image_of(truth[near], lr))[:MAPS]
         ours = maps(self.features, image_of(seen[near], lr))[:MAPS]
         return regression, unlikeness(ours, true).mean()
+
+    def _score(self, looks: Looks, lesson: Lesson, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Energy score of two draws against the true detail on the parent that was asked, and what repeats too much."""
+        spread = self.recipe["losses"]["spread"]
+        truth = image_of(lesson.truth, lesson.asked.hr)
+        drawn = self._generate(lesson.asked.twice(), rng, learn=True)
+        one, two = drawn.chunk(2)
+        worth = lesson.weight.mean((1, 2, 3))
+        scores = {
+            "pixel": energy_score(patches(one), patches(two), patches(truth), spread),
+            "texture": looks.texture(one, two, truth, spread),
+            "perceptual": looks.perceptual(one, two, truth, spread, rng),
+        }
+        smooth = bicubic4(lesson.asked.hr)
+        pattern = repeated(drawn - smooth.repeat(2, 1, 1, 1), truth - smooth)
+        return {k: (worth * v).mean() for k, v in scores.items()} | {"lattice": pattern}
 
     def _noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise of waves for low-resolution images (B, 3, h, w)."""

@@ -23,25 +23,14 @@ from terraloom.data.stacks import Stacks
 from terraloom.models.cascade import reduce4
 from terraloom.models.critic import Features
 from terraloom.models.frames import Frames, draw, networks
-from terraloom.models.perceptual import Perceptual
 from terraloom.training.average import update_average
 from terraloom.training.frame_batches import TASKS, Batch, FrameBatches
-from terraloom.training.patterns import dots_share, lattice_share
+from terraloom.training.looks import Looks, repeated
 from terraloom.training.recipe import pace
-from terraloom.training.scores import directions, energy_score, patches
+from terraloom.training.scores import energy_score, patches
 
 SHOWN = 4  # rows of a task on the contact sheet
-PART = 64  # px, side of the part that the perceptual distance sees
-DEPTHS = 4  # of it
 LEAST = 0.1  # share of free pixels that a row's loss is divided by, at least
-
-
-def repeated(drawn: Tensor, true: Tensor) -> Tensor:
-    """How much more of what was added to the base repeats with the network's cells than in the truth, a scalar."""
-    shares = [
-        F.relu(share(drawn) - share(true).detach()).sum() for share in (lattice_share, dots_share)
-    ]
-    return torch.stack(shares).sum()
 
 
 class FramesTask:
@@ -59,10 +48,10 @@ class FramesTask:
                 self.model.parameters(), o["lr"], betas=(0.9, 0.99), weight_decay=0.01
             )
         }
-        self.features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        features = Features().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         seen = recipe["losses"].get("perceptual", [0.0] * len(TASKS))
         self.perceptual = dict(zip(TASKS, seen, strict=True))
-        self.judge = Perceptual(device) if max(seen) > 0 else None
+        self.looks = Looks(features, device, perceptual=max(seen) > 0)
         shares = dict(zip(TASKS, recipe["data"]["shares"], strict=True))
         self.shares = {task: share for task, share in shares.items() if share > 0}
         self.batches = FrameBatches(Stacks.load(pack), recipe["data"], self.shares)
@@ -106,39 +95,17 @@ class FramesTask:
         if batch.frames.coarse is None:  # super-resolution has these means right already
             a, b, c = (patches(reduce4(image)) for image in (one, two, batch.truth))
             pixel = pixel + energy_score(a, b, c, spread)
-        with torch.no_grad():
-            seen = self._features(batch.truth)
-        ours, count = self._features(torch.cat([one, two])), len(one)
-        levels = [
-            energy_score(f[:count], f[count:], t, spread) for f, t in zip(ours, seen, strict=True)
-        ]
-        texture = torch.stack(levels).mean(0)
-        parts = {"pixel": pixel, "texture": texture}
+        truth = batch.truth
+        parts = {"pixel": pixel, "texture": self.looks.texture(one, two, truth, spread)}
         factors = weights | {"perceptual": self.perceptual[batch.task]}
         if factors["perceptual"] > 0:
-            parts["perceptual"] = self._perceptual(one, two, batch.truth, spread, rng)
+            parts["perceptual"] = self.looks.perceptual(one, two, truth, spread, rng)
         losses = {k: (v / free).mean() for k, v in parts.items()}
         if weights.get("lattice", 0) > 0:
             drawn = torch.cat([one, two]) - batch.frames.base.repeat(2, 1, 1, 1)
             losses["lattice"] = repeated(drawn, batch.truth - batch.frames.base)
         total = torch.stack([factors[k] * v for k, v in losses.items()]).sum()
         return total, {k: v.item() for k, v in losses.items()}
-
-    def _perceptual(
-        self, one: Tensor, two: Tensor, truth: Tensor, spread: float, rng: np.random.Generator
-    ) -> Tensor:
-        """Energy score of the perceptual distance's features in a random part, (B,)."""
-        assert self.judge is not None
-        h, w = truth.shape[-2:]
-        top, left = (int(rng.integers(max(1, n - PART + 1))) for n in (h, w))
-        parts = torch.cat([one, two, truth])[..., top : top + PART, left : left + PART]
-        with torch.autocast(self.device.type, torch.bfloat16):
-            seen = self.judge.weighted((parts.clamp(-1.2, 1.2) + 1) / 2, DEPTHS)
-        levels = []
-        for features in seen:
-            a, b, c = features.chunk(3)
-            levels.append(energy_score(a, b, c, spread))
-        return torch.stack(levels).sum(0)
 
     def _drawn(self, model: nn.ModuleDict, frames: Frames, rng: np.random.Generator) -> Tensor:
         shape = tuple(frames.base.shape)
@@ -147,14 +114,6 @@ class FramesTask:
             unet: Any = model["unet"]
             control: Any = model["control"]
             return draw(unet, control, frames, noise).float()
-
-    def _features(self, images: Tensor) -> list[Tensor]:
-        """Directions of features at strides 2 to 16."""
-        with torch.autocast(self.device.type, torch.bfloat16):
-            seen = self.features(
-                images.clamp(-1.2, 1.2).contiguous(memory_format=torch.channels_last)
-            )
-        return [directions(f.float()) for f in seen[:4]]
 
     def contact_sheet(self) -> Image.Image | None:
         """Held-out places, a row each: base, a frame, two draws, truth; task by task. `None` without any."""
