@@ -21,6 +21,7 @@ from terraloom.models.controlnet3d import ControlNet3D
 from terraloom.models.frames import CHANNELS, Frames, draw
 from terraloom.models.satellite_unet import SatelliteUNet
 from terraloom.pipelines import FramesToImage
+from terraloom.pipelines.loading import quick_dtype  # noqa: E402
 from terraloom.weights import find_frames
 
 PLACE = Metadata(lon=5, lat=52, gsd=1, date="2021-06-01")
@@ -61,7 +62,8 @@ def test_it_is_one_draw_for_every_row(small: FramesToImage) -> None:
     assert drawn.dtype == torch.float32
     with torch.no_grad():
         whole = draw(small.unet, small.controlnet, given, noise)
-    assert (drawn - whole).abs().max() < 1e-4
+    exact = quick_dtype() == torch.float32
+    assert (drawn - whole).abs().max() < (1e-4 if exact else 0.05)  # of values of 3
     assert torch.equal(drawn[:, :, :16], given.base[:, :, :16])
     assert (drawn[:, :, 16:] - given.base[:, :, 16:]).abs().mean() > 0.01
     second = given.each(lambda part: part[1:])

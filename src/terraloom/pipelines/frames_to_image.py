@@ -27,7 +27,7 @@ from terraloom.models.satellite_unet import SatelliteUNet
 from terraloom.official import load_controlnet, load_official
 from terraloom.pipelines import output, prompts, sampling
 from terraloom.pipelines.guidance import Scales, conditions
-from terraloom.pipelines.loading import LocalPipeline
+from terraloom.pipelines.loading import LocalPipeline, quick_dtype
 from terraloom.pipelines.size import Pixels
 from terraloom.pipelines.steered import Steered, check_frames, vectors
 from terraloom.weights import FRAMES, find_frames, load_frames, loader
@@ -142,9 +142,12 @@ class FramesToImage(LocalPipeline):
             raise InvalidInput(f"noise has shape {tuple(noise.shape)}; {shape} is needed")
         device = self._execution_device
         drawn = []
-        for i in range(len(noise)):
-            row = frames.each(lambda part, i=i: part[i : i + 1].to(device))  # type: ignore[misc]
-            drawn.append(draw(self.unet, self.controlnet, row, noise[i : i + 1].float().to(device)))
+        quick = quick_dtype()
+        with torch.autocast(device.type, quick, enabled=quick != torch.float32):  # as in training
+            for i in range(len(noise)):
+                row = frames.each(lambda part, i=i: part[i : i + 1].to(device))  # type: ignore[misc]
+                own = noise[i : i + 1].float().to(device)
+                drawn.append(draw(self.unet, self.controlnet, row, own))
         return torch.cat(drawn)
 
     @torch.no_grad()
