@@ -63,6 +63,10 @@ shares = { paired = 0.3, small = 0.2, chain = 0.3, flat = 0.2 }
 middle = 0.0
 [losses]
 likeness = 0.15
+spread = 0.5
+pixel = 0.8
+texture = 1.0
+perceptual = 0.5
 feature = 0.35
 band = 0.05
 critic = 0.35
@@ -101,19 +105,23 @@ def trained(recipe: Path, pack_path: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("wide", [0.0, 1.0])
-@pytest.mark.parametrize("polish", [0.0, 1.0])
+@pytest.mark.parametrize("how", ["flow", "polish", "score"])
 @pytest.mark.parametrize("kind", ["paired", "small", "chain", "flat"])
 def test_every_kind_of_step_learns(
-    kind: str, polish: float, wide: float, recipe: Path, pack_path: Path
+    kind: str, how: str, wide: float, recipe: Path, pack_path: Path
 ) -> None:
     settings = load_recipe(recipe)
-    settings["schedule"] |= {"shares": {kind: 1.0}, "polish": polish}
+    settings["schedule"] |= {
+        "shares": {kind: 1.0},
+        "polish": float(how == "polish"),
+        "score": float(how == "score"),
+    }
     settings["data"]["wide"] = wide
     torch.set_num_threads(1)
     task = CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
     before = task.model.head.weight.detach().clone()
     logs = task.step(0, np.random.default_rng(4), lambda parameters: None)
-    named = f"{kind}_hinge" if polish else kind
+    named = {"flow": kind, "polish": f"{kind}_hinge", "score": f"{kind} perceptual"}[how]
     assert logs["images"] >= 1 and named in logs and np.isfinite(list(logs.values())).all()
     assert not torch.equal(before, task.model.head.weight)
 

@@ -40,7 +40,8 @@ def demo(
     """Draw a real place at 10 m and a zoom strip from 2.4 km to 2.4 m."""
     from terraloom.demo import draw, place_named
 
-    title = place_named(place).title
+    spot = place_named(place)
+    title, name = spot.title, place.lower()
     start = time.perf_counter()
     say(f"Drawing {title} at 10 m, and a zoom strip from 2.4 km to 2.4 m ...")
     with progress_bar(title) as progress:
@@ -51,8 +52,11 @@ def demo(
         f"Done in {time.perf_counter() - start:.0f} s. The first is a GeoTIFF for QGIS; open the PNGs."
     )
     say("All of it is synthetic, not a photograph. Now try:")
-    say("  terraloom demo --place tokyo --seed 7")
-    say("  terraloom zoom --bbox 30.75,28.65,30.90,28.80 --gsd 2.4 -o nile.tif")
+    other = "tokyo" if name == "nile" else "nile"
+    west, south = spot.lon - 0.08, spot.lat - 0.07
+    box = f"{west:.2f},{south:.2f},{west + 0.15:.2f},{south + 0.15:.2f}"
+    say(f"  terraloom demo --place {other} --seed 7")
+    say(f"  terraloom zoom --bbox={box} --gsd 2.4 -o {name}.tif")
     say("(in this folder: .venv/bin/terraloom ...)")
 
 
