@@ -180,8 +180,8 @@ def test_evaluations(pipe: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(pipe.unet, "forward", counted)
     pipe("a river", PLACE, seed=0)
-    assert sum(rows) == 20  # the default: ten steps, two evaluations each
-    assert pipe.num_timesteps == 10 and pipe.guidance_scale == 6.0
+    assert sum(rows) == 16  # the default: eight steps, two evaluations each
+    assert pipe.num_timesteps == 8 and pipe.guidance_scale == 6.0
     for scales, expected in (((1, 1), 1), ((3, 1), 2), ((3, 2), 3)):
         rows.clear()
         draw(pipe, metadata=PLACE, guidance_scale=scales[0], metadata_guidance_scale=scales[1])

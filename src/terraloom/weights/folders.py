@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # how the small text-to-image model is sampled; docs/decisions.md, 2026-11-27
 SHIFT = 0.8
-GUIDED: dict[str, Any] = {"steps": 10, "guidance": 6.0, "projected": True}
+GUIDED: dict[str, Any] = {"steps": 8, "guidance": 6.0, "projected": True}
 INDEX, TRAINING = "model_index.json", "training.json"
 PART = "diffusion_pytorch_model.safetensors"
 TEXT, FRAMES = "TextToImage", "FramesToImage"  # classes in terraloom.pipelines
