@@ -544,6 +544,9 @@ def test_cover_of_a_prompt(prompt: str, igbp: int) -> None:
 # --- shipped weights
 
 
+GOLDEN = [[58, 103, 77], [56, 77, 62], [190, 145, 134]]  # mean colours of a lake, forest, a desert
+
+
 @pytest.mark.weights
 def test_shipped_model() -> None:
     if not (SHIPPED / "text").is_dir():
@@ -554,7 +557,9 @@ def test_shipped_model() -> None:
         ["a lake", "forest", "a desert"], Metadata(gsd=10.0), output_type="np", seed=0
     ).images
     assert water.shape == (64, 64, 3)
-    assert desert.mean() > forest.mean() and desert.mean() > water.mean()
+    # bfloat16 and float32 differ by half a step of 255
+    colours = [255 * image.mean((0, 1)) for image in (water, forest, desert)]
+    assert np.abs(np.stack(colours) - GOLDEN).max() < 3
     assert len({water.tobytes(), forest.tobytes(), desert.tobytes()}) == 3
     large = pipe("forest", Metadata(gsd=10.0), height=256, width=256, seed=0).images[0]
     assert large.size == (256, 256)
