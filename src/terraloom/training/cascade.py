@@ -50,6 +50,7 @@ from terraloom.training.batches import (
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import maps, unlikeness
 from terraloom.training.looks import Looks, repeated
+from terraloom.training.patterns import colour_bands
 from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
 from terraloom.training.recipe import pace
@@ -265,7 +266,9 @@ class CascadeTask:
         }
         smooth = bicubic4(lesson.asked.hr)
         pattern = repeated(drawn - smooth.repeat(2, 1, 1, 1), truth - smooth)
-        return {k: (worth * v).mean() for k, v in scores.items()} | {"lattice": pattern}
+        power = F.smooth_l1_loss(colour_bands(drawn).log(), colour_bands(truth).log().repeat(2, 1))
+        sums = {k: (worth * v).mean() for k, v in scores.items()}
+        return sums | {"lattice": pattern, "band": power}
 
     def _noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise of waves for low-resolution images (B, 3, h, w)."""
