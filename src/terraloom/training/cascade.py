@@ -1,8 +1,12 @@
-"""Training the cascade: a flow over detail, guided by the low-resolution image, then a polish of its last evaluation.
+"""Training the cascade: draws of the sampler against real images, or a flow over detail.
 
-A step noises the detail of real images (`terraloom.models.cascade.detail_of`) and regresses it, at a random sigma, and
-where little noise is left also features of the image that is seen (`terraloom.training.likeness`). A share of the steps
-runs the sampler instead, as at run time, and its last evaluation learns from critics (`terraloom.training.polish`).
+A step is one of three, by the recipe's shares:
+    score    the sampler runs twice, as at run time, and both draws' energy score against the truth is lowered
+             (terraloom.training.scores): of pixels and of two frozen networks' features (terraloom.training.looks)
+    polish   the sampler runs once, and critics judge it (terraloom.training.polish)
+    flow     the detail of real images (`terraloom.models.cascade.detail_of`) is noised and regressed at a random sigma,
+             and where little noise is left features of the image that is seen (`terraloom.training.likeness`)
+The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one.
 Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
     flat            a nearly constant one with its land cover told: an even grey that is a city must become one
