@@ -63,7 +63,7 @@ shares = { paired = 0.3, small = 0.2, chain = 0.3, flat = 0.2 }
 middle = 0.0
 [losses]
 likeness = 0.15
-spread = 0.5
+spread = { paired = 0.5, small = 0.5, flat = 1.0, chain = 1.0 }
 pixel = 0.8
 texture = 1.0
 perceptual = 0.5

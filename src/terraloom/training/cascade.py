@@ -158,7 +158,7 @@ class CascadeTask:
             drawn = self._generate(lesson.asked, rng, learn=True)
             loss = self.polish.loss(kind, drawn, lesson.asked, lesson.real, sync, logs)
         elif score and self.looks is not None:
-            parts = self._score(self.looks, lesson, rng)
+            parts = self._score(self.looks, kind, lesson, rng)
             logs |= {f"{kind} {k}": v.item() for k, v in parts.items()}
             loss = torch.stack([self.recipe["losses"][k] * v for k, v in parts.items()]).sum()
         else:
@@ -256,9 +256,11 @@ class CascadeTask:
         ours = maps(self.features, image_of(seen[near], lr))[:MAPS]
         return regression, unlikeness(ours, true).mean()
 
-    def _score(self, looks: Looks, lesson: Lesson, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _score(
+        self, looks: Looks, kind: str, lesson: Lesson, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
         """Energy score of two draws against the true detail on the parent that was asked, and what repeats too much."""
-        spread = self.recipe["losses"]["spread"]
+        spread = self.recipe["losses"]["spread"][kind]
         truth = image_of(lesson.truth, lesson.asked.hr)
         drawn = self._generate(lesson.asked.twice(), rng, learn=True)
         one, two = drawn.chunk(2)
