@@ -67,6 +67,7 @@ spread = { paired = 0.5, small = 0.5, flat = 1.0, chain = 1.0 }
 pixel = 0.8
 texture = 1.0
 perceptual = 0.5
+bounds = 5.0
 feature = 0.35
 band = 0.05
 critic = 0.35

@@ -274,7 +274,8 @@ class CascadeTask:
         pattern = repeated(drawn - smooth.repeat(2, 1, 1, 1), truth - smooth)
         power = F.smooth_l1_loss(colour_bands(drawn).log(), colour_bands(truth).log().repeat(2, 1))
         sums = {k: (worth * v).mean() for k, v in scores.items()}
-        return sums | {"lattice": pattern, "band": power}
+        beyond = F.relu(drawn.abs() - 1).mean()  # what is cut off there changes its colour
+        return sums | {"lattice": pattern, "band": power, "bounds": beyond}
 
     def _noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise of waves for low-resolution images (B, 3, h, w)."""
