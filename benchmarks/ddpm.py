@@ -118,9 +118,10 @@ class Rival:
         for some in torch.split(labels, BATCH):
             x = torch.randn(len(some), 3, SIDE, SIDE, generator=generator)
             for t in schedule.timesteps:
-                out = self.ema(
-                    x.contiguous(memory_format=torch.channels_last), t, class_labels=some
-                )
-                x = schedule.step(out.sample, t, x).prev_sample
+                with torch.autocast("cpu", torch.bfloat16):  # as in training
+                    out = self.ema(
+                        x.contiguous(memory_format=torch.channels_last), t, class_labels=some
+                    )
+                x = schedule.step(out.sample.float(), t, x).prev_sample
             drawn.append(((x.clamp(-1, 1) + 1) * 127.5).round().byte())
         return torch.cat(drawn).contiguous()
