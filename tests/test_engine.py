@@ -160,9 +160,18 @@ def test_a_gpu_draws_what_the_cpu_draws(checkpoint: Checkpoint, drawn: np.ndarra
     assert np.abs(on_gpu.astype(int) - drawn).max() <= 1
 
 
+def reduced4(rgb: np.ndarray) -> np.ndarray:
+    height, width = (n // 4 for n in rgb.shape[1:])
+    return rgb.reshape(3, height, 4, width, 4).mean((2, 4))
+
+
 @pytest.mark.weights
-@pytest.mark.parametrize(("gsd", "green"), [(150.0, 110), (10.0, 90), (0.6, 120)])
-def test_the_usual_halo_of_shipped_weights_suffices(gsd: float, green: int) -> None:
+@pytest.mark.parametrize(
+    ("gsd", "green", "contrast"), [(150.0, 110, 12.35), (10.0, 90, 7.21), (0.6, 120, 8.94)]
+)
+def test_the_usual_halo_of_shipped_weights_suffices(
+    gsd: float, green: int, contrast: float
+) -> None:
     if not (SHIPPED / "cascade").is_dir():
         pytest.skip("no shipped weights in this checkout")
     shipped, side = find("cascade"), 128
@@ -196,3 +205,5 @@ def test_the_usual_halo_of_shipped_weights_suffices(gsd: float, green: int) -> N
     difference = np.abs(drawn.astype(int) - everything)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
+    detail = everything - reduced4(everything).repeat(4, 1).repeat(4, 2)
+    assert detail.std() == pytest.approx(contrast, rel=0.05)  # what these weights drew in cells

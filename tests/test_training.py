@@ -58,7 +58,7 @@ lr = 2e-4
 critic_lr = 3e-4
 ema = 0.99
 [schedule]
-polish = 0.5
+polish = { paired = 0.5, small = 0.5, flat = 0.5, chain = 0.5 }
 shares = { paired = 0.3, small = 0.2, chain = 0.3, flat = 0.2 }
 middle = 0.0
 [losses]
@@ -114,8 +114,8 @@ def test_every_kind_of_step_learns(
     settings = load_recipe(recipe)
     settings["schedule"] |= {
         "shares": {kind: 1.0},
-        "polish": float(how == "polish"),
-        "score": float(how == "score"),
+        "polish": {kind: float(how == "polish")},
+        "score": {kind: float(how == "score")},
     }
     settings["data"]["wide"] = wide
     torch.set_num_threads(1)

@@ -1,12 +1,13 @@
 """Training the cascade: draws of the sampler against real images, or a flow over detail.
 
-A step is one of three, by the recipe's shares:
+A step is one of three, by the recipe's shares for its kind:
     score    the sampler runs twice, as at run time, and both draws' energy score against the truth is lowered
              (terraloom.training.scores): of pixels and of two frozen networks' features (terraloom.training.looks)
     polish   the sampler runs once, and critics judge it (terraloom.training.polish)
     flow     the detail of real images (`terraloom.models.cascade.detail_of`) is noised and regressed at a random sigma,
              and where little noise is left features of the image that is seen (`terraloom.training.likeness`)
-The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one.
+The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one. Scores compare
+place with place, so alone they forget what a city looks like where none was photographed: that is the critic's part.
 Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
     flat            a nearly constant one with its land cover told: an even grey that is a city must become one
@@ -126,10 +127,10 @@ class CascadeTask:
         self.features = Features().to(device)
         self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self.looks: Looks | None = None
-        if recipe["schedule"].get("score", 0) > 0:
+        if any(recipe["schedule"].get("score", {}).values()):
             self.looks = Looks(self.features, device)
         self.polish: Polish | None = None
-        if recipe["schedule"].get("polish", 0) > 0:
+        if any(recipe["schedule"].get("polish", {}).values()):
             classes = self.model.config.cover_classes
             self.polish = Polish(classes, self.features, recipe, device)
             self.modules["critic"] = self.polish.critic
@@ -143,12 +144,13 @@ class CascadeTask:
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the losses and "images"."""
         schedule = self.recipe["schedule"]
-        chance = alike(step).random()
-        polish = self.polish is not None and chance < schedule["polish"]
-        score = self.looks is not None and 1 - chance <= schedule["score"]
+        chooser = alike(step)  # critics' steps hold collective calls
         kinds = list(schedule["shares"])
         shares = np.array(list(schedule["shares"].values()))
-        kind = str(rng.choice(kinds, p=shares / shares.sum()))
+        kind = str(chooser.choice(kinds, p=shares / shares.sum()))
+        chance = chooser.random()
+        polish = self.polish is not None and chance < schedule["polish"].get(kind, 0)
+        score = self.looks is not None and 1 - chance <= schedule["score"].get(kind, 0)
         lesson = self._chain(rng) if kind == "chain" else None
         if lesson is None:
             kind = "paired" if kind == "chain" else kind
