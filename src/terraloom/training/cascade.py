@@ -6,8 +6,8 @@ A step is one of three, by the recipe's shares for its kind:
     polish   the sampler runs once, and critics judge it (terraloom.training.polish)
     flow     the detail of real images (`terraloom.models.cascade.detail_of`) is noised and regressed at a random sigma,
              and where little noise is left features of the image that is seen (`terraloom.training.likeness`)
-The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one. Scores compare
-place with place, so alone they forget what a city looks like where none was photographed: that is the critic's part.
+The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one. Scores
+compare place with place, so alone they forget what a city looks like where none was seen: that is the critic's part.
 Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
     flat            a nearly constant one with its land cover told: an even grey that is a city must become one
