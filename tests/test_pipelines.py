@@ -557,6 +557,7 @@ def test_shipped_model() -> None:
         ["a lake", "forest", "a desert"], Metadata(gsd=10.0), output_type="np", seed=0
     ).images
     assert water.shape == (64, 64, 3)
+    assert desert.mean() > forest.mean() and desert.mean() > water.mean()
     # bfloat16 and float32 differ by half a step of 255
     colours = [255 * image.mean((0, 1)) for image in (water, forest, desert)]
     assert np.abs(np.stack(colours) - GOLDEN).max() < 3

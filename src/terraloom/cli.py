@@ -5,6 +5,8 @@ Heavy imports (torch, GDAL) happen inside the commands, so that `terraloom --hel
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Annotated
@@ -15,7 +17,7 @@ from terraloom.commands import frames, planet, training
 from terraloom.commands.generate import generate
 from terraloom.commands.serve import serve
 from terraloom.commands.weights import weights
-from terraloom.console import Commands, show_warning
+from terraloom.console import INTERRUPTED, Commands, show_warning
 
 app = typer.Typer(
     cls=Commands,
@@ -67,7 +69,16 @@ def options(
 def main() -> None:
     """Entry point of the `terraloom` command."""
     warnings.showwarning = show_warning
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if (
+            end.code == INTERRUPTED
+        ):  # CPython would end by the signal where it met an import, not by this code
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from terraloom.errors import TerraloomError
 
 Progress = Callable[[int, int], None]
 STDERR = 2
+INTERRUPTED = 130  # exit code, as shells have it
 
 
 class Commands(TyperGroup):
@@ -32,7 +33,7 @@ class Commands(TyperGroup):
             raise  # the reader of stdout went away; typer ends quietly
         except KeyboardInterrupt:
             typer.echo("Stopped by Ctrl-C; no unfinished file is left.", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         except (TerraloomError, ValueError, OSError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise

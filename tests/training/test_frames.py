@@ -30,8 +30,8 @@ from terraloom.models.cascade import bicubic4, reduce4  # noqa: E402
 from terraloom.models.frames import BANDS, Frames, agreed, composed, draw, filled, mingled  # noqa: E402
 from terraloom.training.frame_batches import TASKS, FrameBatches, inpaint_base, years  # noqa: E402
 from terraloom.training.holes import hole  # noqa: E402
-from terraloom.training.looks import repeated  # noqa: E402
 from terraloom.training.loop import run  # noqa: E402
+from terraloom.training.patterns import repeated  # noqa: E402
 from terraloom.training.scores import energy_score, patches  # noqa: E402
 from terraloom.weights import load_frames  # noqa: E402
 

@@ -54,8 +54,8 @@ from terraloom.training.batches import (
 )
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import maps, unlikeness
-from terraloom.training.looks import Looks, repeated
-from terraloom.training.patterns import colour_bands
+from terraloom.training.looks import Looks
+from terraloom.training.patterns import colour_bands, repeated
 from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
 from terraloom.training.recipe import pace

@@ -25,7 +25,8 @@ from terraloom.models.critic import Features
 from terraloom.models.frames import Frames, draw, networks
 from terraloom.training.average import update_average
 from terraloom.training.frame_batches import TASKS, Batch, FrameBatches
-from terraloom.training.looks import Looks, repeated
+from terraloom.training.looks import Looks
+from terraloom.training.patterns import repeated
 from terraloom.training.recipe import pace
 from terraloom.training.scores import energy_score, patches
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.models.critic import Features
 from terraloom.models.perceptual import Perceptual
-from terraloom.training.patterns import dots_share, lattice_share
 from terraloom.training.scores import directions, energy_score
 
 PART = 64  # px, side of the part that the perceptual distance sees
@@ -61,16 +59,3 @@ class Looks:
                 images.clamp(-OVER, OVER).contiguous(memory_format=torch.channels_last)
             )
         return [directions(f.float()) for f in seen[:DEPTHS]]
-
-
-def repeated(drawn: Tensor, true: Tensor) -> Tensor:
-    """How much more of what was drawn repeats with the network's cells than in the truth, a scalar.
-
-    Args:
-        drawn: (B, 3, H, W), what the network added.
-        true: likewise, what it should have added; of other images if need be.
-    """
-    shares = [
-        F.relu(share(drawn) - share(true).detach()).sum() for share in (lattice_share, dots_share)
-    ]
-    return torch.stack(shares).sum()

@@ -60,6 +60,19 @@ def dots_share(detail: Tensor) -> Tensor:
     return torch.stack(shares)
 
 
+def repeated(drawn: Tensor, true: Tensor) -> Tensor:
+    """How much more of what was drawn repeats with the network's cells than in the truth, a scalar.
+
+    Args:
+        drawn: (B, 3, H, W), what the network added.
+        true: likewise, what it should have added; of other images if need be.
+    """
+    shares = [
+        F.relu(share(drawn) - share(true).detach()).sum() for share in (lattice_share, dots_share)
+    ]
+    return torch.stack(shares).sum()
+
+
 def _neighbourhoods(folded: Tensor, cells: int) -> Tensor:
     """Means of `cells` x `cells` cells, of all of a small image's."""
     return F.avg_pool2d(folded, min(cells, *folded.shape[-2:]))

@@ -18,7 +18,7 @@ from terraloom.models.critic import Critic, Features
 from terraloom.training.batches import Batch
 from terraloom.training.contest import contest
 from terraloom.training.likeness import maps, unlikeness
-from terraloom.training.patterns import colour_bands, dots_share, lattice_share
+from terraloom.training.patterns import colour_bands, repeated
 
 
 class Polish:
@@ -56,9 +56,7 @@ class Polish:
         smooth, smooth_real = bicubic4(asked.hr), bicubic4(reduce4(real.hr))
         # per image; in a chain the real one is of the same land cover, so each class finds its own contrast
         band = F.smooth_l1_loss(colour_bands(drawn).log(), colour_bands(real.hr).log())
-        repeated = lattice_share(drawn - smooth) - lattice_share(real.hr - smooth_real)
-        dots = dots_share(drawn - smooth) - dots_share(real.hr - smooth_real)
-        pattern = (repeated.clamp(min=0) + dots.clamp(min=0)).sum()
+        pattern = repeated(drawn - smooth, real.hr - smooth_real)
         score, hinge = contest(
             self.critic,
             self.optimizer,
