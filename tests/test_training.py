@@ -17,10 +17,14 @@ from PIL import Image
 from terraloom.data.packed import Pack, Sample, write_pack
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, reduce4
-from terraloom.training.batches import Batches, degraded_pair, flattened
+from terraloom.models.critic import Critic, Features
+from terraloom.training.batches import Batch, Batches, degraded_pair, flattened
 from terraloom.training.cascade import CascadeTask
+from terraloom.training.contest import contest
+from terraloom.training.likeness import maps
 from terraloom.training.loop import run
 from terraloom.training.patterns import colour_bands, dots_share, lattice_share
+from terraloom.training.polish import mistold
 from terraloom.training.recipe import load_recipe, pace
 from terraloom.weights import find, load_model
 
@@ -125,6 +129,61 @@ def test_every_kind_of_step_learns(
     named = {"flow": kind, "polish": f"{kind}_hinge", "score": f"{kind} perceptual"}[how]
     assert logs["images"] >= 1 and named in logs and np.isfinite(list(logs.values())).all()
     assert not torch.equal(before, task.model.head.weight)
+
+
+@pytest.mark.parametrize("bad", [0.3, {"paired": 1.5}, {"paired": "half"}])
+def test_shares_that_are_no_table_are_one_clear_error(
+    bad: object, recipe: Path, pack_path: Path
+) -> None:
+    settings = load_recipe(recipe)
+    settings["schedule"]["polish"] = bad
+    with pytest.raises(InvalidInput, match="schedule.polish of the recipe is .*must be a table"):
+        CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
+
+
+def test_a_critic_learns_what_it_is_told_from_real_images_under_wrong_covers() -> None:
+    """Generated images are as good as real ones here: only what is told of them can be judged."""
+    features = Features()
+    kinds = torch.tensor([1, 13]).repeat(4)  # forest, city
+    cover = kinds[:, None, None].expand(-1, 16, 16)
+    gsd = torch.full((8,), 10.0)
+
+    def images() -> torch.Tensor:
+        smooth = torch.nn.functional.interpolate(torch.randn(8, 3, 8, 8), size=64) * 0.3
+        rough = torch.randn(8, 3, 64, 64) * 0.3
+        return torch.where((kinds == 13)[:, None, None, None], rough, smooth)
+
+    def shown(x: torch.Tensor, cover: torch.Tensor = cover) -> Batch:
+        return Batch(x, cover, torch.zeros(8, 6, 16, 16), gsd)
+
+    def preference(wrong_ones: bool) -> float:
+        """What a critic gives for a true cover, less what it gives for a wrong one."""
+        torch.manual_seed(0)
+        critic = Critic()
+        optimizer = torch.optim.Adam(critic.parameters(), 1e-3, betas=(0.0, 0.99))
+        for _ in range(40):
+            real, fake = images(), images()
+            seen, true = (maps(features, x) for x in (fake, real))
+            contest(
+                critic,
+                optimizer,
+                (true, real, real, cover, gsd),
+                (seen, fake, fake, cover, gsd),
+                lambda parameters: None,
+                mistold(true, shown(real), real) if wrong_ones else None,
+            )
+        x = images()
+        seen = maps(features, x)
+        with torch.no_grad():
+            right, wrong = (
+                torch.stack([s.mean() for s in critic(seen, x, x, c, gsd)]).mean()
+                for c in (cover, cover.roll(1, 0))
+            )
+        return float(right - wrong)
+
+    assert preference(True) > 0.15 > 0.05 > preference(False)
+    x = images()
+    assert mistold(maps(features, x), shown(x, torch.ones_like(cover)), x) is None
 
 
 def test_resume_is_exact(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:

@@ -136,11 +136,25 @@ def data_pack(data_dir: DataDir, output: OutFile, max_mib: MaxMib = 45) -> None:
 
 
 @data.command("text-pack")
-def data_text_pack(data_dir: DataDir, output: OutFile, max_mib: MaxMib = 45) -> None:
+def data_text_pack(
+    data_dir: DataDir,
+    output: OutFile,
+    max_mib: MaxMib = 45,
+    months: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of Blue Marble's months, world.200401.3x5400x2700.jpg ...: for seasons.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Pack the captioned imagery sets and their encoded captions into one file."""
     from terraloom.data.text_pack import build_text_pack
 
-    build_text_pack(data_dir, output, max_mib, lambda name, count: say(f"{name}: {count} images"))
+    def tell(name: str, count: int) -> None:
+        say(f"{name}: {count} images")
+
+    build_text_pack(data_dir, output, max_mib, tell, months)
     typer.echo(output)
 
 

@@ -117,6 +117,8 @@ WORDS: Mapping[str, Words] = {
     "ucmerced": UCMERCED,
     "bluemarble6": COVER,
     "bluemarble8": COVER,
+    "seasons6": COVER,
+    "seasons8": COVER,
     "landsat": COVER,
     "world_scenes": COVER,
     "planet3m": PLANET3M,

@@ -39,6 +39,7 @@ from terraloom.data.pack import (
     whole_cells,
 )  # fmt: skip
 from terraloom.data.packed import encode, write_file
+from terraloom.data.seasons import BASE, MONTHS, YEAR, difference, in_month, month_files, read_month
 from terraloom.errors import InvalidInput
 from terraloom.models.text_encoder import TOKENS, WIDTH, SentenceEncoder
 
@@ -82,13 +83,16 @@ def build_text_pack(
     path: Path,
     max_mib: float = 45,
     progress: Callable[[str, int], None] = lambda name, count: None,
+    months: Path | None = None,
 ) -> Path:
     """Write the pack of all captioned sets in `data_dir`; to fit `max_mib`, WebP quality falls, then sets are thinned.
 
     `progress` is called with the name of each set and the number of its images, and with `THINNED` and what is left.
+    `months` is a folder of Blue Marble's twelve months (terraloom.data.seasons): sets `seasons6` and `seasons8` of
+    land in other months than August.
 
     Raises:
-        InvalidInput: a set is missing.
+        InvalidInput: a set or a month is missing.
         TerraloomError: the sentence encoder is not installed.
     """
     data_dir, path = Path(data_dir), Path(path)
@@ -98,6 +102,10 @@ def build_text_pack(
     for name in SETS:
         got = list(_read(data_dir, name))
         progress(name, len(got))
+        items += got
+    if months is not None:
+        got = list(_read_seasons(data_dir, months))
+        progress("seasons", len(got))
         items += got
     texts, rows = index_rows(items)
     read = len(items)
@@ -200,18 +208,43 @@ def _with_clouds(row: Row, rgb: Bytes) -> tuple[Row, Bytes]:
     return row, np.asarray(np.round(rgb + share * (bright - rgb)), np.uint8)
 
 
-def _read_bluemarble(data_dir: Path) -> Iterator[TextItem]:
-    """The tiles of two zooms, evenly thinned label by label."""
+def _bluemarble_tiles(data_dir: Path) -> dict[tuple[int, str], list[str]]:
+    """(zoom, label) -> paths of its tiles, evenly thinned."""
     groups: dict[tuple[int, str], list[str]] = defaultdict(list)
     for line in (data_dir / "bluemarble.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         if row["z"] in MOST and abs(row["lat"]) < POLES and row["gsd"] > FINEST_BLUEMARBLE:
             groups[row["z"], row["label"]].append(row["path"])
-    wanted: set[str] = set()
-    for (zoom, _), paths in groups.items():
+    thinned = {}
+    for (zoom, label), paths in groups.items():
         count = min(MOST[zoom], len(paths))
-        wanted.update(paths[k * len(paths) // count] for k in range(count))
+        thinned[zoom, label] = [paths[k * len(paths) // count] for k in range(count)]
+    return thinned
+
+
+def _read_bluemarble(data_dir: Path) -> Iterator[TextItem]:
+    """The tiles of two zooms."""
+    wanted = set(chain(*_bluemarble_tiles(data_dir).values()))
     for row, raw in read_set(data_dir, "bluemarble", lambda row: row["path"] in wanted):
         name = f"bluemarble{row['z']}"
         row["cloud"] = 0.0  # a cloudless composite
         yield TextItem(name, palette.bluemarble(raw), row, place_of("bluemarble", row))
+
+
+def _read_seasons(data_dir: Path, folder: Path) -> Iterator[TextItem]:
+    """Every third of those tiles that is of land, each in three months, four apart."""
+    tiles = _bluemarble_tiles(data_dir)
+    land = sorted(chain(*(paths[::3] for (_, label), paths in tiles.items() if label != "water")))
+    number = {path: k for k, path in enumerate(land)}
+    raw = list(read_set(data_dir, "bluemarble", lambda row: row["path"] in number))
+    files = month_files(folder)
+    base = read_month(files[BASE])
+    for month in MONTHS:
+        if month == BASE:
+            continue
+        more = difference(read_month(files[month]), base)
+        for row, rgb in raw:
+            if (number[row["path"]] - month) % 4 == 0:
+                rgb = palette.bluemarble(in_month(rgb, row["z"], row["x"], row["y"], more))
+                row = {**row, "cloud": 0.0, "date": f"{YEAR}-{month:02d}"}
+                yield TextItem(f"seasons{row['z']}", rgb, row, place_of("bluemarble", row))

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from terraloom.data.packed import Pack
 from terraloom.diffusion.flow import noised, walked
+from terraloom.errors import InvalidInput
 from terraloom.models.cascade import (
     SIZES,
     WAVES,
@@ -62,8 +63,9 @@ from terraloom.training.recipe import pace
 from terraloom.training.scores import energy_score, patches
 
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
-CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12}, 256: {1: 64, 2: 32, 3: 20}}
+CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12, 4: 8}, 256: {1: 64, 2: 32, 3: 20, 4: 12}}
 CUTS = {
+    8: 12,
     12: 20,
     16: 32,
     20: 32,
@@ -84,6 +86,23 @@ def quarters(batch: Batch) -> Batch:
         return torch.cat([part for half in x.chunk(2, -1) for part in half.chunk(2, -2)])
 
     return Batch(cut(batch.hr), cut(batch.cover), cut(batch.ground), batch.gsd.repeat(4))
+
+
+def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
+    """Kind of step -> share of it that is scored or polished, empty where the recipe says nothing.
+
+    Raises:
+        InvalidInput: it is no table of shares by kind.
+    """
+    table = recipe["schedule"].get(name, {})
+    if not isinstance(table, dict) or not all(
+        isinstance(v, int | float) and 0 <= v <= 1 for v in table.values()
+    ):
+        raise InvalidInput(
+            f"schedule.{name} of the recipe is {table!r}, must be a table of shares 0 to 1 by kind of step: "
+            "{ paired = 0.3, small = 0.3, flat = 1.0, chain = 1.0 }"
+        )
+    return table
 
 
 def evenness(lr: Tensor) -> Tensor:
@@ -127,10 +146,10 @@ class CascadeTask:
         self.features = Features().to(device)
         self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self.looks: Looks | None = None
-        if any(recipe["schedule"].get("score", {}).values()):
+        if any(shares_of(recipe, "score").values()):
             self.looks = Looks(self.features, device)
         self.polish: Polish | None = None
-        if any(recipe["schedule"].get("polish", {}).values()):
+        if any(shares_of(recipe, "polish").values()):
             classes = self.model.config.cover_classes
             self.polish = Polish(classes, self.features, recipe, device)
             self.modules["critic"] = self.polish.critic
@@ -149,8 +168,10 @@ class CascadeTask:
         shares = np.array(list(schedule["shares"].values()))
         kind = str(chooser.choice(kinds, p=shares / shares.sum()))
         chance = chooser.random()
-        polish = self.polish is not None and chance < schedule["polish"].get(kind, 0)
-        score = self.looks is not None and 1 - chance <= schedule["score"].get(kind, 0)
+        polish = self.polish is not None and chance < shares_of(self.recipe, "polish").get(kind, 0)
+        score = self.looks is not None and 1 - chance <= shares_of(self.recipe, "score").get(
+            kind, 0
+        )
         lesson = self._chain(rng) if kind == "chain" else None
         if lesson is None:
             kind = "paired" if kind == "chain" else kind

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 FILE = "critic.safetensors"
+MISTOLD = 0.5  # what a real image under a wrong condition counts, beside a generated one
 Shown = tuple[Any, ...]  # arguments of a critic: features (a list), the image, what it is judged by
 
 
@@ -20,6 +21,7 @@ def contest(
     real: Shown,
     fake: Shown,
     sync: Any,
+    mistold: Shown | None = None,
 ) -> tuple[Tensor, float]:
     """Update the critic (hinge loss), then ask its opinion of the generated images.
 
@@ -29,6 +31,8 @@ def contest(
         real: what the critic is shown of real images.
         fake: what it is shown of generated ones; gradients flow to its features and image.
         sync: averages gradients over processes.
+        mistold: real images under what is not true of them. They count as generated, half as much: a critic that is
+            never shown any need not look at what an image is judged by (GAN-CLS, Reed et al. 2016, arXiv 1605.05396).
 
     Returns:
         The mean score of the generated images, a scalar with gradient, and the critic's loss per score map.
@@ -38,12 +42,15 @@ def contest(
     with torch.autocast(device, torch.bfloat16):
         on_real = critic(*real)
         on_fake = critic([f.detach() for f in features], image.detach(), *told)
+        on_mistold = [] if mistold is None else critic(*mistold)
     hinge = torch.stack(
         [
             F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
             for r, f in zip(on_real, on_fake, strict=True)
         ]
     ).sum()
+    for m in on_mistold:
+        hinge = hinge + MISTOLD * F.relu(1 + m.float()).mean()
     optimizer.zero_grad(set_to_none=True)
     hinge.backward()  # type: ignore[no-untyped-call]
     sync(critic.parameters())

@@ -9,16 +9,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.models.cascade import bicubic4, reduce4
 from terraloom.models.critic import Critic, Features
-from terraloom.training.batches import Batch
+from terraloom.training.batches import GROUPS, Batch
 from terraloom.training.contest import contest
 from terraloom.training.likeness import maps, unlikeness
 from terraloom.training.patterns import colour_bands, repeated
+
+
+def mistold(true: list[Tensor], real: Batch, smooth: Tensor) -> tuple[Any, ...] | None:
+    """Real images as a critic is shown them, under the land cover of the next image; None where all are of one kind."""
+    kinds = [int(np.bincount(GROUPS[c.cpu().numpy().ravel()]).argmax()) for c in real.cover]
+    other = torch.arange(len(kinds)).roll(-1)
+    odd = torch.tensor([k for k, o in enumerate(other) if kinds[k] != kinds[o]], dtype=torch.long)
+    if not len(odd):
+        return None
+    return [f[odd] for f in true], real.hr[odd], smooth[odd], real.cover[other[odd]], real.gsd[odd]
 
 
 class Polish:
@@ -63,6 +74,7 @@ class Polish:
             (true, real.hr, smooth_real, real.cover, real.gsd),
             (seen, drawn, smooth, asked.cover, asked.gsd),
             sync,
+            mistold(true, real, smooth_real),
         )
         loss: Tensor = w["band"] * band + w["lattice"] * pattern - w["critic"] * score
         logs |= {f"{kind}_band": band.item(), "pattern": pattern.item()}
