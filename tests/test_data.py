@@ -147,6 +147,18 @@ def test_curves_are_monotone(name: str) -> None:
     assert (np.diff(out, axis=0) >= 0).all() and out[-1].min() > 180 and out[0].max() == 0
 
 
+def test_european_chips_have_green_forests_and_blue_lakes() -> None:
+    """Medians of EuroSAT's own colours, which lie in haze."""
+    curve = palette.curve("eurosat/Forest", "eurosat")
+    forest, pasture, fields = curve(
+        np.array([[37, 63, 76], [59, 86, 87], [127, 117, 116]], np.uint8)
+    )
+    assert np.abs(forest.astype(int) - (60, 78, 50)).max() < 4
+    assert pasture[1] > pasture[0] > pasture[2] and fields[0] > fields[1] > fields[2]
+    lake = palette.curve("eurosat/SeaLake", "eurosat")(np.array([49, 78, 90], np.uint8))
+    assert lake[2] > lake[1] > lake[0]
+
+
 def test_specific_curves_come_first() -> None:
     assert palette.curve("world_scenes/corumba") is palette.CURVES["world_scenes/corumba"]
     assert palette.curve("ucmerced") == palette.Curve()

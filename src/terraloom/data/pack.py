@@ -247,7 +247,7 @@ def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Sample]]:
 
     def read(data_dir: Path, ground: Ground) -> Iterator[Sample]:
         for row, raw in read_set(data_dir, name):
-            rgb = palette.curve(name)(whole_cells(raw))
+            rgb = palette.curve(f"{name}/{row.get('label')}", name)(whole_cells(raw))
             cover, mask = _label_ground(
                 "urban" if "city" in str(row.get("label")) else row.get("label"), rgb
             )

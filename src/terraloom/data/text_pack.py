@@ -182,7 +182,7 @@ def _read(data_dir: Path, name: str) -> Iterator[TextItem]:
         yield from _read_bluemarble(data_dir)
         return
     for row, raw in read_set(data_dir, name):
-        rgb = palette.curve(_curve_name(name, row))(whole_cells(raw))
+        rgb = palette.curve(_curve_name(name, row), name)(whole_cells(raw))
         if name == "landsat":
             row, rgb = _with_clouds(row, rgb)
         if name == "naip":
@@ -194,7 +194,7 @@ def _read(data_dir: Path, name: str) -> Iterator[TextItem]:
 def _curve_name(name: str, row: Row) -> str:
     if name == "world_scenes":
         return f"world_scenes/{row['series']}"
-    return str(row["path"].rsplit("/", 1)[0]) if name == "landsat" else name
+    return str(row["path"].rsplit("/", 1)[0]) if name == "landsat" else f"{name}/{row.get('label')}"
 
 
 def _with_clouds(row: Row, rgb: Bytes) -> tuple[Row, Bytes]:
