@@ -136,6 +136,11 @@ RESPONSES = (
         "white", 1, sets=("world_scenes", "sentinel2_chips"), key=_winter,
     ),
     Response(
+        "snow with month, July to January at 58 north, 1.2 km",
+        tuple(Metadata(lon=60, lat=58, gsd=1200, date=d) for d in ("2004-07", "2004-09", "2004-11", "2005-01")),
+        "white", 1, sets=("seasons6", "seasons8"), key=_winter,
+    ),
+    Response(
         "cloud with cloud_cover",
         tuple(Metadata(lon=15.3, lat=-4.3, gsd=38, cloud_cover=c) for c in (0, 0.1, 0.2, 0.4, 0.8)),
         "white", 1, sets=("landsat",), key=lambda row: row.cloud_cover,

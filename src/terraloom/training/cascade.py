@@ -237,6 +237,9 @@ class CascadeTask:
                 if size == 128 and rng.random() < SMALL_JUDGES:
                     size, here = 64, quarters(here)
                 real = self.batches.like(rng, here.cover, here.gsd, size)
+                while real is None and size > 64:  # most labelled images are small
+                    size, here = size // 2, quarters(here)
+                    real = self.batches.like(rng, here.cover, here.gsd, size)
                 if real is None:
                     return None
                 real, here = real.to(self.device), here.to(self.device)
