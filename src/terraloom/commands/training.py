@@ -126,12 +126,16 @@ def _dated(model: str) -> bool:
     return True
 
 
+def _tell(name: str, count: int) -> None:
+    say(f"{name}: {count} images")
+
+
 @data.command("pack")
 def data_pack(data_dir: DataDir, output: OutFile, max_mib: MaxMib = 45) -> None:
     """Pack the imagery sets into one training file."""
     from terraloom.data.pack import build_pack
 
-    build_pack(data_dir, output, max_mib, lambda name, count: say(f"{name}: {count} images"))
+    build_pack(data_dir, output, max_mib, _tell)
     typer.echo(output)
 
 
@@ -151,10 +155,7 @@ def data_text_pack(
     """Pack the captioned imagery sets and their encoded captions into one file."""
     from terraloom.data.text_pack import build_text_pack
 
-    def tell(name: str, count: int) -> None:
-        say(f"{name}: {count} images")
-
-    build_text_pack(data_dir, output, max_mib, tell, months)
+    build_text_pack(data_dir, output, max_mib, _tell, months)
     typer.echo(output)
 
 
@@ -183,17 +184,14 @@ def data_frames_pack(
 ) -> None:
     """Pack dated, multispectral scenes for training on frames: the imagery sets, or your own."""
 
-    def tell(name: str, count: int) -> None:
-        say(f"{name}: {count} images")
-
     if stack is not None:
         from terraloom.io.stack import build_stack
 
-        build_stack(stack, output, bands, tell)
+        build_stack(stack, output, bands, _tell)
     elif data_dir is not None:
         from terraloom.data.stack_pack import build_stacks
 
-        build_stacks(data_dir, output, progress=tell)
+        build_stacks(data_dir, output, progress=_tell)
     else:
         raise InvalidInput("give --data or --stack, a folder of imagery")
     typer.echo(output)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -98,13 +98,14 @@ def build_text_pack(
     data_dir, path = Path(data_dir), Path(path)
     if missing := [name for name in SETS if not (data_dir / f"{name}.tar").exists()]:
         raise InvalidInput(f"{data_dir} lacks {missing}; point --data at the imagery sets")
+    files = None if months is None else month_files(months)
     items: list[TextItem] = []
     for name in SETS:
         got = list(_read(data_dir, name))
         progress(name, len(got))
         items += got
-    if months is not None:
-        got = list(_read_seasons(data_dir, months))
+    if files is not None:
+        got = list(_read_seasons(data_dir, files))
         progress("seasons", len(got))
         items += got
     texts, rows = index_rows(items)
@@ -231,13 +232,12 @@ def _read_bluemarble(data_dir: Path) -> Iterator[TextItem]:
         yield TextItem(name, palette.bluemarble(raw), row, place_of("bluemarble", row))
 
 
-def _read_seasons(data_dir: Path, folder: Path) -> Iterator[TextItem]:
+def _read_seasons(data_dir: Path, files: Mapping[int, Path]) -> Iterator[TextItem]:
     """Every third of those tiles that is of land, each in three months, four apart."""
     tiles = _bluemarble_tiles(data_dir)
     land = sorted(chain(*(paths[::3] for (_, label), paths in tiles.items() if label != "water")))
     number = {path: k for k, path in enumerate(land)}
     raw = list(read_set(data_dir, "bluemarble", lambda row: row["path"] in number))
-    files = month_files(folder)
     base = read_month(files[BASE])
     for month in MONTHS:
         if month == BASE:

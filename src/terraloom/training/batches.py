@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -69,7 +70,7 @@ class Batches:
             for sample in pack.sets[source.set]:
                 if source.set.startswith("bluemarble") and sample.gsd < FINEST_BLUEMARBLE:
                     continue  # far north its pixels are finer than its content: no example of that level
-                key = _level(sample.gsd * source.reduce), _group(sample)
+                key = _level(sample.gsd * source.reduce), main_group(sample.cover)
                 self._pool[key].append((sample, source.reduce))
 
     def paired(self, rng: np.random.Generator, count: int, size: int, small: bool) -> Batch:
@@ -111,7 +112,7 @@ class Batches:
         crops = []
         for classes, metres in zip(cover, gsd, strict=True):
             level = _level(float(metres))
-            group = int(np.bincount(GROUPS[classes.numpy().ravel()]).argmax())
+            group = main_group(classes.numpy())
             pool = self._pool.get((level, group)) or [
                 entry for (at, _), entries in self._pool.items() if at == level for entry in entries
             ]
@@ -182,8 +183,9 @@ def _level(gsd: float) -> int:
     return round(math.log2(gsd / 0.6) / 2)
 
 
-def _group(sample: Sample) -> int:
-    return int(np.bincount(GROUPS[np.minimum(sample.cover, UNKNOWN_COVER).ravel()]).argmax())
+def main_group(cover: npt.NDArray[Any]) -> int:
+    """Coarse class that most of a land cover map is of."""
+    return int(np.bincount(GROUPS[np.minimum(cover, UNKNOWN_COVER).ravel()]).argmax())
 
 
 def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> Tensor:

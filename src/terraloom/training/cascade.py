@@ -145,11 +145,12 @@ class CascadeTask:
         }
         self.features = Features().to(device)
         self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        self.scored, self.polished = (shares_of(recipe, name) for name in ("score", "polish"))
         self.looks: Looks | None = None
-        if any(shares_of(recipe, "score").values()):
+        if any(self.scored.values()):
             self.looks = Looks(self.features, device)
         self.polish: Polish | None = None
-        if any(shares_of(recipe, "polish").values()):
+        if any(self.polished.values()):
             classes = self.model.config.cover_classes
             self.polish = Polish(classes, self.features, recipe, device)
             self.modules["critic"] = self.polish.critic
@@ -168,10 +169,8 @@ class CascadeTask:
         shares = np.array(list(schedule["shares"].values()))
         kind = str(chooser.choice(kinds, p=shares / shares.sum()))
         chance = chooser.random()
-        polish = self.polish is not None and chance < shares_of(self.recipe, "polish").get(kind, 0)
-        score = self.looks is not None and 1 - chance <= shares_of(self.recipe, "score").get(
-            kind, 0
-        )
+        polish = self.polish is not None and chance < self.polished.get(kind, 0)
+        score = self.looks is not None and 1 - chance <= self.scored.get(kind, 0)
         lesson = self._chain(rng) if kind == "chain" else None
         if lesson is None:
             kind = "paired" if kind == "chain" else kind

@@ -9,24 +9,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.models.cascade import bicubic4, reduce4
 from terraloom.models.critic import Critic, Features
-from terraloom.training.batches import GROUPS, Batch
+from terraloom.training.batches import GROUPS, UNKNOWN_COVER, Batch, main_group
 from terraloom.training.contest import contest
 from terraloom.training.likeness import maps, unlikeness
 from terraloom.training.patterns import colour_bands, repeated
 
 
 def mistold(true: list[Tensor], real: Batch, smooth: Tensor) -> tuple[Any, ...] | None:
-    """Real images as a critic is shown them, under the land cover of the next image; None where all are of one kind."""
-    kinds = [int(np.bincount(GROUPS[c.cpu().numpy().ravel()]).argmax()) for c in real.cover]
+    """Real images as a critic is shown them, under the land cover of the next one; None where no such pair differs.
+
+    Unknown land cover is never wrong, and of an image that has it none is.
+    """
+    kinds = [main_group(cover.cpu().numpy()) for cover in real.cover]
     other = torch.arange(len(kinds)).roll(-1)
-    odd = torch.tensor([k for k, o in enumerate(other) if kinds[k] != kinds[o]], dtype=torch.long)
+    known = [kind != GROUPS[UNKNOWN_COVER] for kind in kinds]
+    pairs = [(k, int(o)) for k, o in enumerate(other) if known[k] and known[o]]
+    odd = torch.tensor([k for k, o in pairs if kinds[k] != kinds[o]], dtype=torch.long)
     if not len(odd):
         return None
     return [f[odd] for f in true], real.hr[odd], smooth[odd], real.cover[other[odd]], real.gsd[odd]
