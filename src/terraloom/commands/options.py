@@ -20,6 +20,14 @@ OutFile = Annotated[Path, typer.Option("--output", "-o", help="File to write.")]
 DataDir = Annotated[
     Path, typer.Option("--data", envvar="TERRALOOM_DATA", help="Folder of the imagery sets.")
 ]
+ScenesDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--scenes",
+        help="Folder of more imagery, with a list: see terraloom.data.scenes.",
+        show_default=False,
+    ),
+]
 MaxMib = Annotated[
     float,
     typer.Option(

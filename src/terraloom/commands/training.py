@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from terraloom.commands.options import DataDir, MaxMib, OutFile
+from terraloom.commands.options import DataDir, MaxMib, OutFile, ScenesDir
 from terraloom.console import say
 from terraloom.errors import BadCheckpoint, InvalidInput
 
@@ -131,11 +131,13 @@ def _tell(name: str, count: int) -> None:
 
 
 @data.command("pack")
-def data_pack(data_dir: DataDir, output: OutFile, max_mib: MaxMib = 45) -> None:
+def data_pack(
+    data_dir: DataDir, output: OutFile, max_mib: MaxMib = 45, scenes: ScenesDir = None
+) -> None:
     """Pack the imagery sets into one training file."""
     from terraloom.data.pack import build_pack
 
-    build_pack(data_dir, output, max_mib, _tell)
+    build_pack(data_dir, output, max_mib, _tell, scenes)
     typer.echo(output)
 
 
@@ -151,11 +153,12 @@ def data_text_pack(
             show_default=False,
         ),
     ] = None,
+    scenes: ScenesDir = None,
 ) -> None:
     """Pack the captioned imagery sets and their encoded captions into one file."""
     from terraloom.data.text_pack import build_text_pack
 
-    build_text_pack(data_dir, output, max_mib, _tell, months)
+    build_text_pack(data_dir, output, max_mib, _tell, months, scenes)
     typer.echo(output)
 
 

@@ -121,6 +121,7 @@ WORDS: Mapping[str, Words] = {
     "seasons8": COVER,
     "landsat": COVER,
     "world_scenes": COVER,
+    "scenes": COVER,
     "planet3m": PLANET3M,
     "ortho_chips": ORTHO,
     "sentinel2_chips": CORINE,
@@ -129,6 +130,7 @@ WORDS: Mapping[str, Words] = {
 AERIAL = ("ucmerced", "naip", "ortho_chips")
 OWN = (
     "world_scenes",
+    "scenes",
     "sentinel2_chips",
     "ortho_chips",
 )  # their captions were written image by image

@@ -26,6 +26,8 @@ from terraloom.data import palette
 from terraloom.data.deblock import deblocked
 from terraloom.data.ground import UNKNOWN_COVER, Ground
 from terraloom.data.packed import Sample, encode, write_pack
+from terraloom.data.scenes import SET as SCENES
+from terraloom.data.scenes import read_scenes
 from terraloom.errors import InvalidInput
 from terraloom.grid import TILE, Window
 
@@ -76,17 +78,25 @@ def build_pack(
     out: Path,
     max_mib: float = 45,
     progress: Callable[[str, int], None] = lambda name, count: None,
+    scenes: Path | None = None,
 ) -> Path:
     """Write the pack of all sets in `data_dir`; to fit `max_mib`, WebP quality falls, then large sets are thinned.
 
     `progress` is called with the name of each set and the number of its images, and with `THINNED` and what is left.
+    `scenes` is a folder of other imagery (terraloom.data.scenes): the set `scenes`.
+
+    Raises:
+        InvalidInput: `data_dir` lacks the sets, or see `terraloom.data.scenes.read_scenes`.
     """
     data_dir, out = Path(data_dir), Path(out)
     if not (data_dir / "bluemarble.tar").exists():
         raise InvalidInput(f"{data_dir} holds no bluemarble.tar; point --data at the imagery sets")
     items = []
     ground = Ground.open()
-    for name, reader in SETS.items():
+    readers = dict(SETS)
+    if scenes is not None:
+        readers = {SCENES: lambda _, ground: _scenes(scenes, ground), **readers}
+    for name, reader in readers.items():
         got = [item for item in reader(data_dir, ground) if _keep(item)]
         progress(name, len(got))
         items += got
@@ -107,6 +117,8 @@ def place_of(name: str, row: Row) -> str:
         return str(row["path"].rsplit("/", 1)[1])
     if name == "world_scenes":
         return f"world/{row['series']}"
+    if name == SCENES:
+        return f"{SCENES}/{row['place']}"
     place = f"{name}/{row.get('series') or row['path']}"
     if name == "ucmerced" and int(Path(row["path"]).stem[-2:]) >= 70:  # it brings its own split
         return next(p for n in range(1000) if held_out(p := f"{place}#{n}"))
@@ -232,14 +244,24 @@ def _landsat(data_dir: Path, ground: Ground) -> Iterator[Sample]:
             yield Sample("landsat_z10", reduced, cover, mask, row["gsd"] * 4, f"{x}_{y}.webp")
 
 
+def _row_ground(ground: Ground, row: Row, rgb: Bytes) -> tuple[Bytes, Bytes]:
+    """Of a row's bbox, where it has one, else of its label."""
+    if row.get("bbox"):
+        return _box_ground(ground, row["bbox"], rgb.shape[0] // 4, rgb.shape[1] // 4)
+    return _label_ground(row.get("label"), rgb)
+
+
 def _world_scenes(data_dir: Path, ground: Ground) -> Iterator[Sample]:
     for row, raw in read_set(data_dir, "world_scenes"):
         rgb = palette.curve(f"world_scenes/{row['series']}")(whole_cells(raw))
-        if row.get("bbox"):
-            cover, mask = _box_ground(ground, row["bbox"], rgb.shape[0] // 4, rgb.shape[1] // 4)
-        else:
-            cover, mask = _label_ground(row.get("label"), rgb)
+        cover, mask = _row_ground(ground, row, rgb)
         yield Sample("world_scenes", rgb, cover, mask, row["gsd"], place_of("world_scenes", row))
+
+
+def _scenes(folder: Path, ground: Ground) -> Iterator[Sample]:
+    for row, rgb in read_scenes(folder):
+        cover, mask = _row_ground(ground, row, rgb)
+        yield Sample(SCENES, rgb, cover, mask, row["gsd"], place_of(SCENES, row))
 
 
 def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Sample]]:

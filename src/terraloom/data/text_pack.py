@@ -39,6 +39,8 @@ from terraloom.data.pack import (
     whole_cells,
 )  # fmt: skip
 from terraloom.data.packed import encode, write_file
+from terraloom.data.scenes import SET as SCENES
+from terraloom.data.scenes import read_scenes
 from terraloom.data.seasons import BASE, MONTHS, YEAR, difference, in_month, month_files, read_month
 from terraloom.errors import InvalidInput
 from terraloom.models.text_encoder import TOKENS, WIDTH, SentenceEncoder
@@ -84,15 +86,16 @@ def build_text_pack(
     max_mib: float = 45,
     progress: Callable[[str, int], None] = lambda name, count: None,
     months: Path | None = None,
+    scenes: Path | None = None,
 ) -> Path:
     """Write the pack of all captioned sets in `data_dir`; to fit `max_mib`, WebP quality falls, then sets are thinned.
 
     `progress` is called with the name of each set and the number of its images, and with `THINNED` and what is left.
     `months` is a folder of Blue Marble's twelve months (terraloom.data.seasons): sets `seasons6` and `seasons8` of
-    land in other months than August.
+    land in other months than August. `scenes` is a folder of other imagery (terraloom.data.scenes): the set `scenes`.
 
     Raises:
-        InvalidInput: a set or a month is missing.
+        InvalidInput: a set or a month is missing, or see `terraloom.data.scenes.read_scenes`.
         TerraloomError: the sentence encoder is not installed.
     """
     data_dir, path = Path(data_dir), Path(path)
@@ -107,6 +110,12 @@ def build_text_pack(
     if files is not None:
         got = list(_read_seasons(data_dir, files))
         progress("seasons", len(got))
+        items += got
+    if scenes is not None:
+        got = [
+            TextItem(SCENES, rgb, row, place_of(SCENES, row)) for row, rgb in read_scenes(scenes)
+        ]
+        progress(SCENES, len(got))
         items += got
     texts, rows = index_rows(items)
     read = len(items)

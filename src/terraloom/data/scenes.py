@@ -1,0 +1,120 @@
+"""Imagery of your own in the packs: a folder of scenes with a list, cut into tiles.
+
+The list is `scenes.jsonl`, one JSON object a line:
+
+    {"path": "leiden.png", "place": "leiden", "gsd": 10, "bbox": [4.3, 52.1, 4.5, 52.2], "date": "2020-05-07",
+     "caption": "fields and greenhouses", "label": "cropland", "white": [235, 240, 255], "gamma": [0.9, 0.9, 1.0]}
+
+`path`, `place` and `gsd` (metres per pixel) must be there. Images of one `place` stay on one side of the split.
+`bbox` (degrees; rows and columns are taken to run evenly through it) brings the land cover and the maps of the place,
+else `label` names the land cover (terraloom.data.pack.IGBP). `black`, `white` and `gamma` are the curve that brings
+the scene to the palette of the other sets (terraloom.data.palette).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from terraloom.data.palette import Curve
+from terraloom.errors import InvalidInput
+
+Bytes = npt.NDArray[np.uint8]
+Row = dict[str, Any]
+LIST = "scenes.jsonl"
+SET = "scenes"
+SIDE = 512  # pixels of a tile, the last ones of a scene reach back: wide enough to be reduced by 4
+LEAST = 64  # pixels
+
+
+def read_scenes(folder: Path) -> Iterator[tuple[Row, Bytes]]:
+    """Rows with their tone-curved tiles, (h, w, 3) uint8 of at most 512 a side; their bbox is the tile's own.
+
+    Raises:
+        InvalidInput: the list or an image is missing or damaged, or a row lacks what it must have.
+    """
+    path = Path(folder) / LIST
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row, tone = _checked(line)
+            tiles = _tiles(row, tone(_read(path.parent / row["path"])))
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}, line {number}: {error}") from error
+        yield from tiles
+
+
+def _checked(line: str) -> tuple[Row, Curve]:
+    """A row of the list and its tone curve."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InvalidInput(f"is no JSON: {error}") from error
+    if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("path", "place")):
+        raise InvalidInput('needs "path" and "place", both strings')
+    gsd = row.get("gsd")
+    if not isinstance(gsd, int | float) or not gsd > 0:
+        raise InvalidInput(f"gsd is {gsd!r}, must be metres per pixel, more than 0")
+    box = row.get("bbox")
+    if box is not None and not (_numbers(box, 4) and box[0] < box[2] and box[1] < box[3]):
+        raise InvalidInput(f"bbox is {box!r}, must be west, south, east, north in degrees")
+    tone = {name: row[name] for name in ("black", "white", "gamma") if name in row}
+    for name, value in tone.items():
+        if not _numbers(value, 3):
+            raise InvalidInput(f"{name} is {value!r}, must be three numbers")
+    return row, Curve(**{name: tuple(value) for name, value in tone.items()})
+
+
+def _numbers(value: Any, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(isinstance(v, int | float) for v in value)
+    )
+
+
+def _read(path: Path) -> Bytes:
+    try:
+        rgb = np.asarray(Image.open(path).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InvalidInput(f"cannot read the image: {error}") from error
+    if min(rgb.shape[:2]) < LEAST:
+        raise InvalidInput(
+            f"{path} has {rgb.shape[1]} x {rgb.shape[0]} pixels, must have {LEAST} a side"
+        )
+    return rgb
+
+
+def _tiles(row: Row, rgb: Bytes) -> list[tuple[Row, Bytes]]:
+    height, width = rgb.shape[:2]
+    tiles = []
+    for top, bottom in _spans(height):
+        for left, right in _spans(width):
+            tile = dict(row)
+            if box := row.get("bbox"):
+                west, south, east, north = box
+                x0, x1 = (west + k / width * (east - west) for k in (left, right))
+                y0, y1 = (north - k / height * (north - south) for k in (bottom, top))
+                tile |= {"bbox": [x0, y0, x1, y1], "lon": (x0 + x1) / 2, "lat": (y0 + y1) / 2}
+            tiles.append((tile, rgb[top:bottom, left:right]))
+    return tiles
+
+
+def _spans(side: int) -> list[tuple[int, int]]:
+    """(first, end) of the tiles along a side."""
+    whole = side // 16 * 16
+    if whole <= SIDE:
+        return [(0, whole)]
+    starts = [*range(0, whole - SIDE, SIDE), whole - SIDE]
+    return [(start, start + SIDE) for start in starts]
