@@ -56,8 +56,8 @@ def flop_per_pixel(config: CascadeConfig) -> float:
 class Counted:
     """An engine, with the pixels that its network computed (halo and all evaluations) and the seconds it took."""
 
-    def __init__(self, engine: Callable[..., npt.NDArray[np.uint8]], evaluations: int) -> None:
-        self.engine, self.evaluations, self.pixels, self.seconds = engine, evaluations, 0, 0.0
+    def __init__(self, engine: Callable[..., npt.NDArray[np.uint8]], evaluations: float) -> None:
+        self.engine, self.evaluations, self.pixels, self.seconds = engine, evaluations, 0.0, 0.0
 
     def __call__(self, lr: npt.NDArray[np.float32], *rest: Any) -> npt.NDArray[np.uint8]:
         begun = time.perf_counter()
@@ -67,8 +67,11 @@ class Counted:
         return out
 
 
-def count_engines() -> list[Counted]:
-    """From now on every engine that a World starts is counted; returns the list they appear in."""
+def count_engines(work: float) -> list[Counted]:
+    """From now on every engine that a World starts is counted; returns the list they appear in.
+
+    Evaluations are counted in those of a network of `work` operations per pixel, so that networks of two sizes add up.
+    """
     from terraloom.weights import configuration
     from terraloom.world import engine as engines
 
@@ -76,7 +79,9 @@ def count_engines() -> list[Counted]:
     start = engines.start
 
     def counting(*args: Any) -> Counted:
-        started.append(Counted(start(*args), len(configuration(args[2]).sigmas)))
+        config = configuration(args[2])
+        each = flop_per_pixel(config) / work
+        started.append(Counted(start(*args), len(config.sigmas) * each))
         return started[-1]
 
     engines.start = counting  # type: ignore[assignment]

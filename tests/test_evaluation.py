@@ -19,7 +19,7 @@ from terraloom.evaluation import card, compare, evaluate, judges, levels, measur
 from terraloom.evaluation.places import PLACES, random_land
 from terraloom.evaluation.references import fits, references, shrunk
 from terraloom.evaluation.rollout import LEVELS, Roller
-from terraloom.grid import MAX_LATITUDE
+from terraloom.grid import MAX_LATITUDE, drawn_level
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, consistent, reduce4
 from terraloom.weights import find, save_model
 from terraloom.world import World
@@ -86,7 +86,7 @@ def test_levels_of_common_sensors() -> None:
     known = {
         0.6: 18, 2.4: 16, 3.0: 16, 10.0: 14, 30.0: 12, 38.0: 12, 150.0: 10, 611.0: 8, 2400.0: 6,
     }  # fmt: skip
-    assert {gsd: measures.level_of(gsd) for gsd in known} == known
+    assert {gsd: drawn_level(gsd) for gsd in known} == known
 
 
 def test_contrast_of_known_images() -> None:

@@ -206,6 +206,12 @@ def bbox_of(window: Window) -> BBox:
     return west, south, right / size * 360 - 180, north
 
 
+def drawn_level(gsd: float) -> int:
+    """The even level, 6 to 18, whose gsd on the equator is nearest to `gsd` (x4 steps from 0.6 m)."""
+    level = FINEST_LEVEL - 2 * round(math.log2(gsd / 0.6) / 2)
+    return min(max(level, BASE_LEVEL), FINEST_LEVEL)
+
+
 @overload
 def gsd_at(lat: float, level: int) -> float: ...
 @overload

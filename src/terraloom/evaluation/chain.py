@@ -13,7 +13,6 @@ from terraloom.evaluation.measures import (
     contrast,
     detail,
     group_of,
-    level_of,
     reduced,
     share_of_dots,
     share_of_lattice,
@@ -21,6 +20,7 @@ from terraloom.evaluation.measures import (
 from terraloom.evaluation.places import PLACES
 from terraloom.evaluation.references import HIGH, LOW, Key, Reference
 from terraloom.evaluation.rollout import LEVELS, VIEW, Link, Roller
+from terraloom.grid import drawn_level
 
 Metrics = dict[str, Any]
 Chains = dict[str, list[Link]]
@@ -74,7 +74,7 @@ def _row(links: list[Link], real: dict[Key, Reference]) -> Metrics:
 
 
 def _key(link: Link) -> Key:
-    return level_of(link.gsd), group_of(link.cover)
+    return drawn_level(link.gsd), group_of(link.cover)
 
 
 def class_metrics(chains: Chains, real: dict[Key, Reference]) -> Metrics:

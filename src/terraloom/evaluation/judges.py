@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from terraloom.data.packed import Pack, Sample
 from terraloom.evaluation.chain import Chains
-from terraloom.evaluation.levels import as_batch, by_level, draw, evenly
+from terraloom.evaluation.levels import Nets, as_batch, by_level, draw, evenly
 from terraloom.evaluation.measures import SQUARE, as_tensor, group_of, squares
 from terraloom.models.cascade import CascadeUNet, bicubic4, reduce4
 from terraloom.training.batches import quantise
@@ -159,14 +159,14 @@ def _table(answers: Tensor) -> dict[str, float]:
     return {name: round(float((answers == k).float().mean()), 2) for k, name in enumerate(CLASSES)}
 
 
-def discriminator_metrics(net: CascadeUNet, held: Pack) -> Metrics:
+def discriminator_metrics(nets: Nets, held: Pack) -> Metrics:
     """Accuracy of a small network that learned real against ours (and bicubic) on other places."""
     rows: Metrics = {}
     for (level, name), samples in by_level(held).items():
         halves = [evenly(half, IMAGES) for half in _halves(samples)]
         if min(map(len, halves)) < FEWEST:
             continue
-        sides = [_versions(net, half) for half in halves]
+        sides = [_versions(nets(level), half) for half in halves]
         (real, ours, smooth), (other_real, other_ours, other_smooth) = sides
         right = [
             told_apart((real, ours), (other_real, other_ours)),

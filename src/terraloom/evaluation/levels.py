@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from terraloom.data.packed import Pack, Sample
 from terraloom.diffusion.flow import walked
-from terraloom.evaluation.measures import level_of, ratio_of_bands
+from terraloom.evaluation.measures import ratio_of_bands
 from terraloom.evaluation.references import REDUCTIONS, fits, shrunk
-from terraloom.grid import BASE_LEVEL
+from terraloom.grid import BASE_LEVEL, drawn_level
 from terraloom.models.cascade import SCALE, CascadeUNet, bicubic4, image_of, noise_of, reduce4
 from terraloom.models.critic import Features
 from terraloom.training.batches import FINEST_MASKED_GSD, Batch, flattened, quantise
@@ -22,6 +22,7 @@ from terraloom.world.engine import to_pixels
 
 Metrics = dict[str, Any]
 Sets = dict[tuple[int, str], list[Sample]]  # (level, set)
+Nets = Callable[[int], CascadeUNet]  # the network of a level
 WIDE = 128  # pixels, images that are large enough are cut to this side, the side of training crops
 FEWEST, SHOWN = (
     8,
@@ -44,7 +45,7 @@ def by_level(pack: Pack) -> Sets:
     for name, samples in pack.sets.items():
         for sample in samples:
             by = next((by for by in REDUCTIONS if fits(sample, by)), None)
-            if by is not None and (level := level_of(sample.gsd * by)) > BASE_LEVEL:
+            if by is not None and (level := drawn_level(sample.gsd * by)) > BASE_LEVEL:
                 found.setdefault((level, name), []).append(shrunk(sample, by))
     return {key: found[key] for key in sorted(found) if len(found[key]) >= FEWEST}
 
@@ -91,7 +92,7 @@ def _see(net: CascadeUNet, told: list[Tensor], x: Tensor, sigma: float) -> Tenso
     return seen
 
 
-def level_metrics(net: CascadeUNet, held: Pack) -> tuple[Metrics, list[tuple[Any, ...]]]:
+def level_metrics(nets: Nets, held: Pack) -> tuple[Metrics, list[tuple[Any, ...]]]:
     """Per level and set: spectrum, consistency, feature distance; and rows of pictures for a sheet.
 
     Of every set the more structured half is used: on flat images all methods agree.
@@ -105,7 +106,7 @@ def level_metrics(net: CascadeUNet, held: Pack) -> tuple[Metrics, list[tuple[Any
         ]
         real = as_batch(evenly(strongest, SHOWN))
         lr = quantise(reduce4(real.hr))
-        ours, smooth = draw(net, lr, real), quantise(bicubic4(lr))
+        ours, smooth = draw(nets(level), lr, real), quantise(bicubic4(lr))
         off = (reduce4(ours) - lr).abs() * 127.5
         near, far = real.hr[::2], real.hr[1::2]
         rows[f"z{level} {name}"] = {
@@ -141,14 +142,14 @@ def feature_distance(features: Features, real: Tensor, other: Tensor) -> float:
     return round(float(torch.stack(away).mean()), 3)
 
 
-def flat_metrics(net: CascadeUNet, packs: list[Pack]) -> Metrics:
+def flat_metrics(nets: Nets, packs: list[Pack]) -> Metrics:
     """A nearly even input whose land cover is told: contrast of the detail drawn over that of the real detail."""
     rows: Metrics = {}
     for level, name, samples in _of_one_class(packs):
         real = as_batch(evenly(samples, SHOWN))
         clean = quantise(reduce4(real.hr))
         flat, target = flattened(real.hr, clean, np.random.default_rng(0))
-        ours, smooth = draw(net, flat, real), bicubic4(flat)
+        ours, smooth = draw(nets(level), flat, real), bicubic4(flat)
         drawn, true = (float((x - smooth).std((2, 3)).mean() * 127.5) for x in (ours, target))
         rows[f"z{level} {name}"] = {
             "parent_gsd": round(SCALE * float(real.gsd.median()), 1),

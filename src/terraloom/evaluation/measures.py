@@ -19,11 +19,6 @@ SQUARE = 64  # pixels; contrast and bands are measured in squares of this side, 
 BLUR = 2.0  # pixels, sigma of the blur that high-pass detail leaves out
 
 
-def level_of(gsd: float) -> int:
-    """The even zoom, 6 to 18, whose gsd on the equator is nearest to `gsd` (x4 steps from 0.6 m)."""
-    return int(np.clip(18 - 2 * round(float(np.log2(gsd / 0.6)) / 2), 6, 18))
-
-
 def group_of(cover: int) -> int:
     """Coarse class of an IGBP class."""
     return int(GROUPS[cover])

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from terraloom.data.packed import Pack, Sample
-from terraloom.evaluation.measures import SQUARE, Floats, bands, contrast, group_of, level_of
+from terraloom.evaluation.measures import SQUARE, Floats, bands, contrast, group_of
+from terraloom.grid import drawn_level
 from terraloom.models.cascade import SCALE
 
 Key = tuple[int, int]  # level, coarse class
@@ -35,7 +36,7 @@ def fits(sample: Sample, reduce: int = 1) -> bool:
     gsd = sample.gsd * reduce
     if sample.set.startswith("bluemarble") and sample.gsd < NATIVE:
         return False
-    away = abs(float(np.log2(gsd / 0.6 / 2.0 ** (18 - level_of(gsd)))))
+    away = abs(float(np.log2(gsd / 0.6 / 2.0 ** (18 - drawn_level(gsd)))))
     return away <= OCTAVES and min(sample.rgb.shape[:2]) // reduce >= SQUARE
 
 
@@ -44,7 +45,7 @@ def references(packs: list[Pack]) -> dict[Key, Reference]:
     found: dict[Key, list[tuple[Sample, int]]] = defaultdict(list)
     for sample, reduce in _images(packs):
         most = int(np.bincount(np.minimum(sample.cover, 18).ravel()).argmax())
-        found[level_of(sample.gsd * reduce), group_of(most)].append((sample, reduce))
+        found[drawn_level(sample.gsd * reduce), group_of(most)].append((sample, reduce))
     return {key: _reference(entries) for key, entries in sorted(found.items()) if len(entries) >= 5}
 
 

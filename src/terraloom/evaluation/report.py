@@ -16,7 +16,7 @@ from terraloom.errors import BadCheckpoint, InvalidInput
 from terraloom.evaluation import card, chain, judges, levels, sheets
 from terraloom.evaluation.places import PLACES, TWELVE, random_land
 from terraloom.evaluation.references import references
-from terraloom.evaluation.rollout import Roller
+from terraloom.evaluation.rollout import LEVELS, Roller
 from terraloom.models.cascade import CascadeUNet
 from terraloom.weights import Checkpoint, find, load_model
 
@@ -45,18 +45,18 @@ def evaluate(
     """
     if not 1 <= places <= len(PLACES):
         raise InvalidInput(f"places is {places}; it must be 1 to {len(PLACES)}")
-    checkpoint, net = _cascade(model)
+    checkpoint, nets = _cascade(model)
     held, train = Pack.load(pack, validation=True), Pack.load(pack)
     out.mkdir(parents=True, exist_ok=True)
     with one_thread():
-        metrics = _measure(checkpoint, net, held, train, out, seed, places, quick)
+        metrics = _measure(checkpoint, nets, held, train, out, seed, places, quick)
     write(out / "metrics.json", json.dumps(metrics, indent=1))
     write(out / "card.md", card.body(metrics))
     return metrics
 
 
 def _measure(
-    checkpoint: Checkpoint, net: CascadeUNet, held: Pack, train: Pack, out: Path,
+    checkpoint: Checkpoint, nets: levels.Nets, held: Pack, train: Pack, out: Path,
     seed: int, places: int, quick: bool,
 ) -> Metrics:  # fmt: skip
     """All measures; sheets go to `out` on the way."""
@@ -67,7 +67,7 @@ def _measure(
     wild = {name: roller(*place, seed=seed) for name, place in elsewhere.items()}
     real = references([held, train])
     first, spot = chosen[0]
-    single, pictures = levels.level_metrics(net, held)
+    single, pictures = levels.level_metrics(nets, held)
     metrics: Metrics = {
         "model": checkpoint.digest,
         "training": checkpoint.config.get("training", {}),
@@ -79,7 +79,7 @@ def _measure(
         "lattice": chain.lattice_metrics(chains | wild, held),
         "seeds": chain.diversity(roller, chains[first], *spot, seed),
         "levels": single,
-        "flat": levels.flat_metrics(net, [held, train]),
+        "flat": levels.flat_metrics(nets, [held, train]),
     }
     sheets.level_sheet(pictures, out / "levels.webp")
     sheets.chain_sheet(list(chains.items())[:TWELVE], out / "chains.webp")
@@ -87,7 +87,7 @@ def _measure(
         sheets.chain_sheet(list(wild.items()), out / "random.webp")
         blind = {n: roller(*p, seed=seed, finest=14, known=False) for n, p in chosen[::2]}
         metrics["classifier"] = judges.classifier_metrics(chains | wild, blind, train, held)
-        metrics["discriminator"] = judges.discriminator_metrics(net, held)
+        metrics["discriminator"] = judges.discriminator_metrics(nets, held)
         wide = Roller(checkpoint, chain.WIDE_VIEW)
         metrics["wide_lattice"] = chain.wide_lattice_metrics(wide, seed)
     return metrics
@@ -110,13 +110,17 @@ def compare(models: Sequence[str | Path], out: Path, seed: int = 0, places: int 
     return out
 
 
-def _cascade(model: str | Path) -> tuple[Checkpoint, CascadeUNet]:
+def _cascade(model: str | Path) -> tuple[Checkpoint, levels.Nets]:
     checkpoint = find(model)
-    net = load_model(checkpoint)
-    if not isinstance(net, CascadeUNet):
-        raise BadCheckpoint(f"{model} is a {checkpoint.kind} model; only cascades are evaluated")
-    levels.wrap(net)
-    return checkpoint, net
+    parts = {checkpoint.at(level).digest: checkpoint.at(level) for level in LEVELS}
+    nets: dict[str, CascadeUNet] = {}
+    for digest, part in parts.items():
+        net = load_model(part)
+        if not isinstance(net, CascadeUNet):
+            raise BadCheckpoint(f"{model} is a {part.kind} model; only cascades are evaluated")
+        levels.wrap(net)
+        nets[digest] = net
+    return checkpoint, lambda level: nets[checkpoint.at(level).digest]
 
 
 @contextmanager

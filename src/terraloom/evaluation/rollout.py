@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ class Link:
 
 
 class Roller:
-    """Carries places down with one checkpoint, its engine started once."""
+    """Carries places down with one checkpoint, its engines started once."""
 
     def __init__(self, checkpoint: Checkpoint, view: int = VIEW, engine: str = "auto") -> None:
         """Start the engine for views of `view` pixels, a multiple of the network's period.
@@ -53,7 +54,9 @@ class Roller:
             )
         name, precision = engines.choose(engine, checkpoint)
         side = view + 2 * self.halo
-        self._engine = engines.start(name, precision, checkpoint, side, self.halo, seed=0)
+        self._start = partial(engines.start, name, precision, side=side, halo=self.halo, seed=0)
+        self._checkpoint = checkpoint
+        self._engines: dict[str, engines.Engine] = {}  # by digest
         self.base, self.ground = BaseMap(), Ground.open()
 
     def __call__(
@@ -92,4 +95,10 @@ class Roller:
         lr = rgb.astype(np.float32) / 127.5 - 1
         gsd = (window.gsd / SCALE).astype(np.float32)
         field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)
-        return self._engine(lr, told, layers, gsd, field), cover
+        return self._engine(level)(lr, told, layers, gsd, field), cover
+
+    def _engine(self, level: int) -> engines.Engine:
+        part = self._checkpoint.at(level)
+        if part.digest not in self._engines:
+            self._engines[part.digest] = self._start(part)
+        return self._engines[part.digest]

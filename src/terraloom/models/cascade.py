@@ -49,6 +49,7 @@ class CascadeConfig:
     cover_embed: int = 8
     ground_layers: int = 6  # see terraloom.data.ground.LAYERS
     sigmas: tuple[float, ...] = (1.0,)  # where the sampler asks the network
+    gain: float = 1.0  # of the detail seen: a young flow sees less than there is
 
     def __post_init__(self) -> None:
         for name in ("widths", "sigmas"):  # JSON gives lists
@@ -302,4 +303,7 @@ class CascadeUNet(nn.Module):
             h = torch.cat([h, skips.pop()], 1)
             for block in cast(nn.ModuleList, blocks):
                 h = block(h, rows[-2 - i])
-        return cast(Tensor, keep * x + scale * self.head(F.silu(rms_norm(h))).float())
+        return cast(
+            Tensor,
+            self.config.gain * (keep * x + scale * self.head(F.silu(rms_norm(h))).float()),
+        )

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from terraloom.data.ground import LAYERS, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
+from terraloom.grid import FINEST_LEVEL, drawn_level
 from terraloom.models.cascade import SCALE
 from terraloom.noise import NoiseField
-from terraloom.weights import find
+from terraloom.weights import COARSE_LEVEL, find
 from terraloom.world.engine import Engine, choose, geometry, start
 
 Pixels = npt.NDArray[np.uint8]
@@ -115,15 +116,15 @@ def _finer(
         for a in (image.astype(np.float32) / 127.5 - 1, cover, ground)
     )
     side = SCALE * cells + 2 * HALO
-    draw = engine_for(*network, side)
+    draw = engine_for(*network, drawn_level(gsd) <= COARSE_LEVEL, side)
     eps = noise.window(level, -HALO, -HALO, side, side, channels=3)
     rows = np.full(cells + 2 * margin, gsd, np.float32)
     return draw(lr, cover, ground, rows, eps)[:, : SCALE * h, : SCALE * w]
 
 
 @lru_cache(maxsize=3)  # an image of two levels needs two
-def engine_for(model: str, engine: str, side: int) -> Engine:
-    """A cascade ready for squares of `side` px, `HALO` included; engines take seconds to start and are kept.
+def engine_for(model: str, engine: str, coarse: bool, side: int) -> Engine:
+    """A cascade ready for squares of `side` px of coarse or fine levels, `HALO` included; engines are kept.
 
     Raises:
         InvalidInput: the checkpoint is no cascade.
@@ -131,4 +132,5 @@ def engine_for(model: str, engine: str, side: int) -> Engine:
     checkpoint = find(model)
     if checkpoint.kind != "cascade":
         raise InvalidInput(f"a {checkpoint.kind} model cannot refine single images; use a cascade")
-    return start(*choose(engine, checkpoint), checkpoint, side, HALO, seed=0)
+    part = checkpoint.at(COARSE_LEVEL if coarse else FINEST_LEVEL)
+    return start(*choose(engine, checkpoint), part, side, HALO, seed=0)

@@ -7,7 +7,15 @@ imports torch before a model is built or saved.
 
 from __future__ import annotations
 
-from terraloom.weights.checkpoint import CARD, CONFIG, SHIPPED, WEIGHTS, Checkpoint
+from terraloom.weights.checkpoint import (
+    CARD,
+    COARSE,
+    COARSE_LEVEL,
+    CONFIG,
+    SHIPPED,
+    WEIGHTS,
+    Checkpoint,
+)
 from terraloom.weights.folders import (
     FRAMES,
     INDEX,
@@ -27,6 +35,8 @@ from terraloom.weights.single import KINDS, configuration, find, load_model, sav
 
 __all__ = [
     "CARD",
+    "COARSE",
+    "COARSE_LEVEL",
     "CONFIG",
     "FRAMES",
     "INDEX",

@@ -11,6 +11,8 @@ from typing import Any
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "weights"
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
+COARSE = "coarse"  # folder within a cascade's: the checkpoint that draws its coarse levels
+COARSE_LEVEL = 12  # the finest of those (zoom)
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Checkpoint:
     config: dict[str, Any]  # kind, config (shape of the network), range (of pixel values), training
     digest: str  # first 16 hex digits of the sha256 of the weights, the kind and the network's configuration
     card: str  # Markdown: data, licence, recipe, measured figures; may be empty
+    coarse: Checkpoint | None = None  # what draws levels down to `COARSE_LEVEL` instead
 
     @property
     def name(self) -> str:
@@ -32,8 +35,14 @@ class Checkpoint:
         """A key of `KINDS`, "pipeline" (text to image) or "frames" (dated images to image)."""
         return str(self.config["kind"])
 
+    def at(self, level: int) -> Checkpoint:
+        """The checkpoint whose network draws a level."""
+        return self.coarse if self.coarse is not None and level <= COARSE_LEVEL else self
 
-def checkpoint(folder: Path, config: dict[str, Any], weights: Iterable[Path]) -> Checkpoint:
+
+def checkpoint(
+    folder: Path, config: dict[str, Any], weights: Iterable[Path], coarse: Checkpoint | None = None
+) -> Checkpoint:
     """A folder's checkpoint: its card read, its weights hashed with kind and shape (they decide pixels as well)."""
     card = folder / CARD
     digest = hashlib.sha256()
@@ -42,5 +51,7 @@ def checkpoint(folder: Path, config: dict[str, Any], weights: Iterable[Path]) ->
             while block := file.read(1 << 20):
                 digest.update(block)
     digest.update(json.dumps([config["kind"], config["config"]], sort_keys=True).encode())
+    if coarse is not None:
+        digest.update(coarse.digest.encode())
     text = card.read_text("utf-8") if card.is_file() else ""
-    return Checkpoint(folder, config, digest.hexdigest()[:16], text)
+    return Checkpoint(folder, config, digest.hexdigest()[:16], text, coarse)

@@ -12,7 +12,7 @@ from terraloom import tensors
 from terraloom.errors import BadCheckpoint
 from terraloom.tensors import read_json, write_whole
 from terraloom.weights import checkpoint as shipped
-from terraloom.weights.checkpoint import CARD, CONFIG, WEIGHTS, Checkpoint, checkpoint
+from terraloom.weights.checkpoint import CARD, COARSE, CONFIG, WEIGHTS, Checkpoint, checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ KINDS = {
 
 
 def find(name_or_path: str | Path) -> Checkpoint:
-    """A checkpoint by its folder, or by its name when it is a shipped one.
+    """A checkpoint by its folder, or by its name when it is a shipped one; with its coarse one, if it holds one.
 
     Raises:
         BadCheckpoint: there is none, or its `config.json` says nothing usable.
@@ -44,7 +44,9 @@ def find(name_or_path: str | Path) -> Checkpoint:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise BadCheckpoint(f"checkpoint {folder} has no {name}")
-    return checkpoint(folder, _read_config(folder / CONFIG), [folder / WEIGHTS])
+    config, inner = _read_config(folder / CONFIG), folder / COARSE
+    coarse = find(inner) if config["kind"] == "cascade" and inner.is_dir() else None
+    return checkpoint(folder, config, [folder / WEIGHTS], coarse)
 
 
 def configuration(checkpoint: Checkpoint) -> Any:

@@ -43,22 +43,22 @@ class Pyramid:
         base: BaseMap,
         ground: Ground,
         noise: NoiseField,
-        start: Callable[[], Engine],
+        start: Callable[[int], Engine],
         base_cache: BlockCache,
         cache: BlockCache,
-        block: int,
+        side: Callable[[int], int],
         halo: int,
         lock: threading.RLock,
     ) -> None:
-        """Take the parts; `start` is called when a block has to be drawn for the first time.
+        """Take the parts; `start` gives the engine of a level, when it is drawn for the first time, `side` its blocks'.
 
         Levels up to that of the base map are kept in `base_cache`: they are the same for all seeds. Pyramids that
         share an engine or maps share the lock.
         """
         self._base, self._ground, self._noise = base, ground, noise
         self._base_cache, self._cache = base_cache, cache
-        self._start, self._side, self._halo = start, block, halo
-        self._engine: Engine | None = None
+        self._start, self._side, self._halo = start, side, halo
+        self._engines: dict[int, Engine] = {}
         self._lock = lock
         self.drawn = 0  # blocks that the network has drawn, for those who watch
 
@@ -80,7 +80,7 @@ class Pyramid:
         if not self._is_blocked(level):
             return self.blocks(level + 1, 2 * x, 2 * y, 2 * width, 2 * height)
         size = level_size(level)
-        side = min(self._side, size)
+        side = min(self._side(level), size)
         columns = range(x // side, -(-(x + width) // side))
         return sorted(
             {
@@ -106,7 +106,7 @@ class Pyramid:
 
     def _assemble(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """A rectangle cut from blocks; rows lie on the map."""
-        side = min(self._side, level_size(level))
+        side = min(self._side(level), level_size(level))
         out = np.empty((3, height, width), np.uint8)
         for row in range(y // side, -(-(y + height) // side)):
             for column in range(x // side, -(-(x + width) // side)):
@@ -126,7 +126,7 @@ class Pyramid:
     def _block(self, level: int, column: int, row: int) -> Pixels:
         """One block of the lattice, from the cache or made now."""
         size = level_size(level)
-        side = min(self._side, size)
+        side = min(self._side(level), size)
         key = (level, column % (size // side), row)
         cache = self._kept_in(level)
         block = cache.get(key)
@@ -151,15 +151,15 @@ class Pyramid:
 
     def _draw(self, level: int, x: int, y: int) -> Pixels:
         """The network's work on one block: everything within the halo goes in, the core comes out."""
-        if self._engine is None:
-            self._engine = self._start()
-        x, y, side = x - self._halo, y - self._halo, self._side + 2 * self._halo
+        if level not in self._engines:
+            self._engines[level] = self._start(level)
+        x, y, side = x - self._halo, y - self._halo, self._side(level) + 2 * self._halo
         parent, left, top, cells = level - STEP, x // SCALE, y // SCALE, side // SCALE
         lr = self.region(parent, left, top, cells, cells).astype(np.float32) / 127.5 - 1
         cover, ground = self._cells(level, left, top, cells)
         noise = self._noise.window(level, x, y, side, side, channels=3)
         self.drawn += 1
-        return self._engine(lr, cover, ground, self._gsd(level, top, cells), noise)
+        return self._engines[level](lr, cover, ground, self._gsd(level, top, cells), noise)
 
     def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
         """Land cover and map layers of a square of parent pixels; none of the layers on fine levels."""

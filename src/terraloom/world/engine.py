@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from terraloom.diffusion import windows
 from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
+from terraloom.grid import BASE_LEVEL
 from terraloom.models.cascade import (
     SCALE,
     WAVES,
@@ -101,11 +102,21 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
     A cascade is usually drawn with two thirds of its exact halo: with shipped weights that changes a millionth of the
     pixels, by 1/255, and saves a sixth of the work. With a third, up to 0.7 % of them change, by up to 7.
     """
-    config = configuration(checkpoint)
-    if isinstance(config, CascadeConfig):
-        usual = 2 * config.halo // 3 // config.period * config.period
-        return Geometry(len(config.sigmas) * config.halo, usual, config.period)
-    return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL)
+    parts = [checkpoint] if checkpoint.coarse is None else [checkpoint, checkpoint.coarse]
+    shapes = [configuration(part) for part in parts]
+    if not isinstance(shapes[0], CascadeConfig):
+        return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL)
+    period = max(shape.period for shape in shapes)
+    usual = max(2 * shape.halo // 3 // period * period for shape in shapes)
+    return Geometry(max(len(s.sigmas) * s.halo for s in shapes), usual, period)
+
+
+def side_at(checkpoint: Checkpoint, level: int, block: int) -> int:
+    """Side of the blocks of a level, where `block` is that of the finest.
+
+    Half for what a coarse network draws: it is asked several times for levels that are seen in small parts.
+    """
+    return block if level <= BASE_LEVEL or checkpoint.at(level) is checkpoint else block // 2
 
 
 def start(

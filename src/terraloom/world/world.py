@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import cache as once
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from rasterio.windows import Window as RasterWindow
 from terraloom import weights
 from terraloom.data.ground import Ground
 from terraloom.errors import InvalidInput
-from terraloom.grid import TILE, Window, level_size
+from terraloom.grid import FINEST_LEVEL, TILE, Window, level_size
 from terraloom.io.cog import block_windows, stream_cog
 from terraloom.io.provenance import synthetic_tags
 from terraloom.noise import NoiseField
-from terraloom.weights import Checkpoint
+from terraloom.weights import COARSE_LEVEL, Checkpoint
 from terraloom.world import engine as engines
 from terraloom.world.basemap import BaseMap
 from terraloom.world.blocks import Pyramid
@@ -101,6 +102,7 @@ class World:
         self._base_blocks = BlockCache(self._folder, f"base-{base_map.digest}-{block}")
         self._lock = threading.RLock()
         self._start = _starter(name, precision, checkpoint, block, halo)
+        self._side = partial(engines.side_at, checkpoint, block=block)
         self._pyramid = self._open(noise)
 
     def another(self, seed: int) -> World:
@@ -116,10 +118,16 @@ class World:
         return sibling
 
     def _open(self, noise: NoiseField) -> Pyramid:
-        seed, block, halo = self.spec.seed, self.spec.block, self.spec.halo
+        seed, halo = self.spec.seed, self.spec.halo
         caches = self._base_blocks, BlockCache(self._folder, self.id)
         return Pyramid(
-            *self._maps, noise, lambda: self._start(seed), *caches, block, halo, self._lock
+            *self._maps,
+            noise,
+            lambda level: self._start(seed, level),
+            *caches,
+            self._side,
+            halo,
+            self._lock,
         )
 
     def __repr__(self) -> str:
@@ -255,16 +263,21 @@ class World:
 
 def _starter(
     name: str, precision: str, checkpoint: Checkpoint, block: int, halo: int
-) -> Callable[[int], engines.Engine]:
-    """What makes the engine of a seed: one for all seeds, except that MetaEarth's windows have the seed inside."""
+) -> Callable[[int, int], engines.Engine]:
+    """What makes the engine of a seed and level.
 
-    def start(seed: int) -> engines.Engine:
-        return engines.start(name, precision, checkpoint, block + 2 * halo, halo, seed)
+    One network's is one for all its levels, and for all seeds, except that MetaEarth's windows have the seed inside.
+    """
+
+    def start(seed: int, level: int) -> engines.Engine:
+        side = engines.side_at(checkpoint, level, block) + 2 * halo
+        return engines.start(name, precision, checkpoint.at(level), side, halo, seed)
 
     if checkpoint.kind != "cascade":
-        return start
-    shared = once(lambda: start(0))
-    return lambda seed: shared()
+        shared = once(lambda seed: start(seed, FINEST_LEVEL))
+        return lambda seed, level: shared(seed)
+    networks = once(lambda coarse: start(0, COARSE_LEVEL if coarse else FINEST_LEVEL))
+    return lambda seed, level: networks(checkpoint.at(level) is not checkpoint)
 
 
 def _parts(grid: Canvas, progress: Progress | None = None) -> Iterator[tuple[RasterWindow, Pixels]]:
