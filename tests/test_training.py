@@ -102,6 +102,13 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
+def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Of the network alone, without its critic."""
+    from safetensors.torch import load_file
+
+    return load_file(checkpoint / "model.safetensors")
+
+
 @pytest.fixture(scope="module")
 def trained(recipe: Path, pack_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole")
@@ -186,6 +193,26 @@ def test_a_critic_learns_what_it_is_told_from_real_images_under_wrong_covers() -
     assert mistold(maps(features, x), shown(x, torch.ones_like(cover)), x) is None
     half_unknown = torch.where(torch.arange(8)[:, None, None] % 2 == 0, 18, cover)
     assert mistold(maps(features, x), shown(x, half_unknown), x) is None  # unknown is never wrong
+
+
+def test_coarse_levels_of_chains_are_drawn_by_another_network(
+    trained: Path, recipe: Path, pack_path: Path, tmp_path: Path
+) -> None:
+    settings = load_recipe(recipe) | {"coarse": str(trained / "checkpoint")}
+    settings["schedule"] |= {"shares": {"chain": 1.0}, "polish": {}, "score": {}}
+    settings["data"] |= {"chains": [["coarse", 4, 1.0, 2]], "wide": 0.0}
+    task = CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
+    assert task.coarse is not None
+    before, calls = weights_of(trained / "checkpoint"), list[int]()
+    task.coarse.register_forward_hook(lambda *_: calls.append(1))
+    task.step(0, np.random.default_rng(4), lambda parameters: None)
+    assert len(calls) == len(task.coarse.config.sigmas)  # of two levels, 150 and 38 m, the first
+    task.export(tmp_path, {})
+    inner = weights_of(tmp_path / "coarse")
+    assert before.keys() == inner.keys() and all(torch.equal(inner[k], before[k]) for k in before)
+    settings["coarse"] = str(tmp_path / "none")
+    with pytest.raises(BadCheckpoint, match="none"):
+        CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
 
 
 def test_resume_is_exact(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:

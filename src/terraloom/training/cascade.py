@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from terraloom.data.packed import Pack
 from terraloom.diffusion.flow import noised, walked
 from terraloom.errors import InvalidInput
+from terraloom.grid import drawn_level
 from terraloom.models.cascade import (
     SIZES,
     WAVES,
@@ -61,6 +62,7 @@ from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
 from terraloom.training.recipe import pace
 from terraloom.training.scores import energy_score, patches
+from terraloom.weights import COARSE, COARSE_LEVEL
 
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
 CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12, 4: 8}, 256: {1: 64, 2: 32, 3: 20, 4: 12}}
@@ -103,6 +105,17 @@ def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
             "{ paired = 0.3, small = 0.3, flat = 1.0, chain = 1.0 }"
         )
     return table
+
+
+def _coarse(folder: str) -> tuple[CascadeUNet, dict[str, Any]]:
+    """The network of a recipe's `coarse` (of a checkpoint that has two, the coarse one) and how it was trained."""
+    from terraloom.weights import find, load_model
+
+    found = find(folder).at(COARSE_LEVEL)
+    net = load_model(found)
+    if not isinstance(net, CascadeUNet):
+        raise InvalidInput(f"coarse of the recipe is {folder!r}, which is no cascade")
+    return net.requires_grad_(False), found.config.get("training", {})
 
 
 def evenness(lr: Tensor) -> Tensor:
@@ -160,6 +173,11 @@ class CascadeTask:
                 self.model.parameters(), rate, betas=(0.5, 0.99), weight_decay=0.01
             )
         self.batches = Batches(pack, self.data)
+        self.coarse: CascadeUNet | None = None
+        self.coarse_training: dict[str, Any] = {}
+        if folder := recipe.get("coarse"):
+            self.coarse, self.coarse_training = _coarse(folder)
+            self.coarse.to(device)
 
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the losses and "images"."""
@@ -244,7 +262,8 @@ class CascadeTask:
                 real, here = real.to(self.device), here.to(self.device)
                 truth = detail_of(real.hr, reduce4(real.hr))
                 return Lesson(here, real, truth, evenness(here.hr))
-            out = quantise(self._generate(here.to(self.device), rng)).cpu()
+            net = self.coarse if drawn_level(float(gsd.median())) <= COARSE_LEVEL else None
+            out = quantise(self._generate(here.to(self.device), rng, net=net)).cpu()
             side = CUTS[here.hr.shape[-1]]
             y0, x0 = (int(v) for v in rng.integers(0, out.shape[-1] - side + 1, 2))
             rows, cols = ((torch.arange(v, v + side) // 4) for v in (y0, x0))
@@ -308,20 +327,28 @@ class CascadeTask:
         noise = rng.standard_normal((count, WAVES, h, w), dtype=np.float32)
         return torch.from_numpy(noise).to(self.device)
 
-    def _see(self, asked: Batch, x: Tensor, sigma: Tensor) -> Tensor:
-        """The detail that the network under training sees in x at sigma (B,)."""
+    def _see(
+        self, asked: Batch, x: Tensor, sigma: Tensor, net: CascadeUNet | None = None
+    ) -> Tensor:
+        """The detail that a network, the one under training if none is given, sees in x at sigma (B,)."""
         rows = asked.gsd[:, None].expand(-1, asked.hr.shape[-2])
         with torch.autocast(self.device.type, torch.bfloat16):
-            seen: Tensor = self.model(asked.hr, asked.cover, asked.ground, rows, x, sigma)
+            seen: Tensor = (net or self.model)(asked.hr, asked.cover, asked.ground, rows, x, sigma)
         return seen.float()
 
-    def _generate(self, asked: Batch, rng: np.random.Generator, learn: bool = False) -> Tensor:
-        """What the network under training draws, (B, 3, 4h, 4w); `learn`: with gradient of the last evaluation."""
-        sigmas = self.model.config.sigmas
+    def _generate(
+        self,
+        asked: Batch,
+        rng: np.random.Generator,
+        learn: bool = False,
+        net: CascadeUNet | None = None,
+    ) -> Tensor:
+        """What a network (see `_see`) draws, (B, 3, 4h, 4w); `learn`: with gradient of the last evaluation."""
+        sigmas = (net or self.model).config.sigmas
 
         def see(x: Tensor, sigma: float) -> Tensor:
             with torch.set_grad_enabled(learn and sigma == sigmas[-1]):
-                return self._see(asked, x, x.new_full((len(x),), sigma))
+                return self._see(asked, x, x.new_full((len(x),), sigma), net)
 
         return image_of(walked(see, self._noise(asked.hr, rng), sigmas), asked.hr)
 
@@ -330,6 +357,8 @@ class CascadeTask:
         from terraloom.weights import save_model
 
         save_model(self.ema, folder, extra=training)
+        if self.coarse is not None:
+            save_model(self.coarse, folder / COARSE, extra=self.coarse_training)
         if self.polish is not None:
             save_critic(self.polish.critic, folder)
 
