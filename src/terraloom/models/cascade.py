@@ -49,7 +49,7 @@ class CascadeConfig:
     cover_embed: int = 8
     ground_layers: int = 6  # see terraloom.data.ground.LAYERS
     sigmas: tuple[float, ...] = (1.0,)  # where the sampler asks the network
-    gain: float = 1.0  # of the detail seen: a young flow sees less than there is
+    gain: float = 1.0  # of the grey detail seen: a young flow sees less than there is
 
     def __post_init__(self) -> None:
         for name in ("widths", "sigmas"):  # JSON gives lists
@@ -161,6 +161,13 @@ def _waves() -> tuple[Tensor, Tensor]:
 
 
 BASIS, SIZES = _waves()
+
+
+def _gains(gain: float) -> Tensor:
+    """`gain` for waves of the first of `COLOURS`, 1 for the others, (45, 1, 1)."""
+    gains = torch.ones(WAVES, 1, 1)
+    gains[: WAVES // len(COLOURS)] = gain
+    return gains
 
 
 def detail_of(hr: Tensor, lr: Tensor) -> Tensor:
@@ -303,7 +310,7 @@ class CascadeUNet(nn.Module):
             h = torch.cat([h, skips.pop()], 1)
             for block in cast(nn.ModuleList, blocks):
                 h = block(h, rows[-2 - i])
-        return cast(
-            Tensor,
-            self.config.gain * (keep * x + scale * self.head(F.silu(rms_norm(h))).float()),
-        )
+        seen = keep * x + scale * self.head(F.silu(rms_norm(h))).float()
+        if self.config.gain != 1:
+            seen = seen * _gains(self.config.gain).to(seen.device)
+        return cast(Tensor, seen)
