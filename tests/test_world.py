@@ -163,7 +163,7 @@ def test_another_seed_shares_maps_and_engine_and_no_pixels(
     assert (other.id, other.spec.seed) == (new_world(8).id, 8) and first.id == world.id
     assert np.array_equal(other.tile(10, x, y), new_world(8).tile(10, x, y))
     assert np.array_equal(first.tile(10, x, y), world.tile(10, x, y))
-    assert other._pyramid._engine is first._pyramid._engine
+    assert other._pyramid._engines[10] is first._pyramid._engines[10]
     with pytest.raises(InvalidInput, match="-1"):
         first.another(-1)
 

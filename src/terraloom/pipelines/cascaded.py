@@ -7,7 +7,6 @@ from torch import Tensor
 
 from terraloom.data.ground import LAYERS, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
-from terraloom.grid import drawn_level
 from terraloom.io.raster import Raster
 from terraloom.io.stretch import stretch_of
 from terraloom.models.cascade import SCALE
@@ -16,7 +15,7 @@ from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.refine import HALO, engine_for
 from terraloom.pipelines.scenes import LEVEL, Scene, Strip, finer, fitted, known_limits, read
 from terraloom.pipelines.windows import SIDE, Floats
-from terraloom.weights import COARSE_LEVEL, find
+from terraloom.weights import COARSE_GSD, find
 
 CASCADE = "cascade"
 USUAL_GSD = 1.0  # metres, of a scene that does not say
@@ -35,7 +34,7 @@ class Cascaded(Scene):
     def __init__(self, raster: Raster, source: Raster) -> None:
         self.raster, self._source = raster, source
         self.grid, self.metadata = finer(raster)
-        coarse = drawn_level(self.metadata.gsd or USUAL_GSD) <= COARSE_LEVEL
+        coarse = (self.metadata.gsd or USUAL_GSD) >= COARSE_GSD
         self._draw = engine_for(CASCADE, "auto", coarse, SIDE + 2 * HALO)
 
     def inputs(self) -> list[Raster]:

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from terraloom.data.ground import LAYERS, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
-from terraloom.grid import FINEST_LEVEL, drawn_level
+from terraloom.grid import FINEST_LEVEL
 from terraloom.models.cascade import SCALE
 from terraloom.noise import NoiseField
-from terraloom.weights import COARSE_LEVEL, find
+from terraloom.weights import COARSE_GSD, COARSE_LEVEL, find
 from terraloom.world.engine import Engine, choose, geometry, start
 
 Pixels = npt.NDArray[np.uint8]
@@ -116,7 +116,7 @@ def _finer(
         for a in (image.astype(np.float32) / 127.5 - 1, cover, ground)
     )
     side = SCALE * cells + 2 * HALO
-    draw = engine_for(*network, drawn_level(gsd) <= COARSE_LEVEL, side)
+    draw = engine_for(*network, gsd >= COARSE_GSD, side)
     eps = noise.window(level, -HALO, -HALO, side, side, channels=3)
     rows = np.full(cells + 2 * margin, gsd, np.float32)
     return draw(lr, cover, ground, rows, eps)[:, : SCALE * h, : SCALE * w]

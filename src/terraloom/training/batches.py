@@ -238,6 +238,15 @@ def flattened(hr: Tensor, lr: Tensor, rng: np.random.Generator) -> tuple[Tensor,
     return flat, hr + bicubic4(flat - lr)
 
 
+def quarters(batch: Batch) -> Batch:
+    """Every image cut in four, (B, ...) -> (4 B, ...)."""
+
+    def cut(x: Tensor) -> Tensor:
+        return torch.cat([part for half in x.chunk(2, -1) for part in half.chunk(2, -2)])
+
+    return Batch(cut(batch.hr), cut(batch.cover), cut(batch.ground), batch.gsd.repeat(4))
+
+
 def crop_at(x: Tensor, y0: int, x0: int, side: int) -> Tensor:
     """Square part of the last two dimensions."""
     return x[..., y0 : y0 + side, x0 : x0 + side].contiguous()

@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from terraloom.data.packed import Pack
 from terraloom.diffusion.flow import noised, walked
 from terraloom.errors import InvalidInput
-from terraloom.grid import drawn_level
 from terraloom.models.cascade import (
     SIZES,
     WAVES,
@@ -53,6 +52,7 @@ from terraloom.training.batches import (
     degraded_pair,
     flattened,
     quantise,
+    quarters,
 )
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import maps, unlikeness
@@ -60,9 +60,9 @@ from terraloom.training.looks import Looks
 from terraloom.training.patterns import colour_bands, repeated
 from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
-from terraloom.training.recipe import pace
+from terraloom.training.recipe import pace, shares_of
 from terraloom.training.scores import energy_score, patches
-from terraloom.weights import COARSE, COARSE_LEVEL
+from terraloom.weights import COARSE, COARSE_GSD, COARSE_LEVEL
 
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
 CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12, 4: 8}, 256: {1: 64, 2: 32, 3: 20, 4: 12}}
@@ -79,32 +79,6 @@ PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least n
 CLEAR, MOST_SEEN = 0.7, 8  # sigma below which looks count, and of how many images
 MAPS = 4  # features compared: strides 2 to 16
 FAINT = 0.1  # added to the power of an image's detail before dividing by it
-
-
-def quarters(batch: Batch) -> Batch:
-    """Every image cut in four, (B, ...) -> (4 B, ...)."""
-
-    def cut(x: Tensor) -> Tensor:
-        return torch.cat([part for half in x.chunk(2, -1) for part in half.chunk(2, -2)])
-
-    return Batch(cut(batch.hr), cut(batch.cover), cut(batch.ground), batch.gsd.repeat(4))
-
-
-def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
-    """Kind of step -> share of it that is scored or polished, empty where the recipe says nothing.
-
-    Raises:
-        InvalidInput: it is no table of shares by kind.
-    """
-    table = recipe["schedule"].get(name, {})
-    if not isinstance(table, dict) or not all(
-        isinstance(v, int | float) and 0 <= v <= 1 for v in table.values()
-    ):
-        raise InvalidInput(
-            f"schedule.{name} of the recipe is {table!r}, must be a table of shares 0 to 1 by kind of step: "
-            "{ paired = 0.3, small = 0.3, flat = 1.0, chain = 1.0 }"
-        )
-    return table
 
 
 def _coarse(folder: str) -> tuple[CascadeUNet, dict[str, Any]]:
@@ -262,7 +236,7 @@ class CascadeTask:
                 real, here = real.to(self.device), here.to(self.device)
                 truth = detail_of(real.hr, reduce4(real.hr))
                 return Lesson(here, real, truth, evenness(here.hr))
-            net = self.coarse if drawn_level(float(gsd.median())) <= COARSE_LEVEL else None
+            net = self.coarse if gsd.median() >= COARSE_GSD else None
             out = quantise(self._generate(here.to(self.device), rng, net=net)).cpu()
             side = CUTS[here.hr.shape[-1]]
             y0, x0 = (int(v) for v in rng.integers(0, out.shape[-1] - side + 1, 2))

@@ -40,3 +40,20 @@ def load_recipe(path: Path) -> Recipe:
             f"recipe {path}: kind is {recipe.get('kind')!r}, must be one of {', '.join(KINDS)}"
         )
     return recipe
+
+
+def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
+    """Kind of step -> share of it that is scored or polished, empty where the recipe says nothing.
+
+    Raises:
+        InvalidInput: it is no table of shares by kind.
+    """
+    table = recipe["schedule"].get(name, {})
+    if not isinstance(table, dict) or not all(
+        isinstance(v, int | float) and 0 <= v <= 1 for v in table.values()
+    ):
+        raise InvalidInput(
+            f"schedule.{name} of the recipe is {table!r}, must be a table of shares 0 to 1 by kind of step: "
+            "{ paired = 0.3, small = 0.3, flat = 1.0, chain = 1.0 }"
+        )
+    return table

@@ -10,6 +10,7 @@ from __future__ import annotations
 from terraloom.weights.checkpoint import (
     CARD,
     COARSE,
+    COARSE_GSD,
     COARSE_LEVEL,
     CONFIG,
     SHIPPED,
@@ -36,6 +37,7 @@ from terraloom.weights.single import KINDS, configuration, find, load_model, sav
 __all__ = [
     "CARD",
     "COARSE",
+    "COARSE_GSD",
     "COARSE_LEVEL",
     "CONFIG",
     "FRAMES",

@@ -13,6 +13,7 @@ SHIPPED = Path(__file__).parent.parent / "assets" / "weights"
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
 COARSE = "coarse"  # folder within a cascade's: the checkpoint that draws its coarse levels
 COARSE_LEVEL = 12  # the finest of those (zoom)
+COARSE_GSD = 19.2  # metres: what stands outside a map is drawn as those levels are from here on
 
 
 @dataclass(frozen=True)
