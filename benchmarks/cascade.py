@@ -27,6 +27,7 @@ from measures import (
     median,
     peak_memory,
     timed,
+    total,
 )
 from report import machine, markdown
 
@@ -132,14 +133,15 @@ def area(
     """Draw a square of level 14 that no earlier one shares a parent with; what it cost, and the pixels."""
     w = around(PLACES[place], LEVEL, side)
     w = Window(LEVEL, w.x // BLOCK * BLOCK, w.y // BLOCK * BLOCK, side, side)
-    drawn, spent = (sum(e.pixels for e in started), sum(e.seconds for e in started))
+    drawn, spent = total(started)
     box: list[Any] = []
     seconds = timed(lambda: box.append(world.level(LEVEL, w.x, w.y, side, side)))
+    evaluated, busy = total(started)
     cost = {
         "seconds": seconds,
         "pixels": float(side**2),
-        "evaluated": sum(e.pixels for e in started) - drawn,
-        "network_seconds": sum(e.seconds for e in started) - spent,
+        "evaluated": evaluated - drawn,
+        "network_seconds": busy - spent,
     }
     return cost, box[0]
 
@@ -222,7 +224,7 @@ def export(model: str, side: int) -> dict[str, float]:
     before = peak_memory()
     w = around(PLACES["nile"], LEVEL, side)
     box = bbox_of(Window(LEVEL, w.x // BLOCK * BLOCK, w.y // BLOCK * BLOCK, side, side))
-    drawn = sum(e.pixels for e in started)
+    drawn, _ = total(started)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "export.tif"
         seconds = timed(lambda: world.export(box, coarsest_gsd(box, LEVEL), path))
@@ -231,7 +233,7 @@ def export(model: str, side: int) -> dict[str, float]:
         "megapixels": side**2 / 1e6,
         "seconds": seconds,
         "megapixels_per_second": side**2 / 1e6 / seconds,
-        "evaluations_per_pixel": (sum(e.pixels for e in started) - drawn) / side**2,
+        "evaluations_per_pixel": (total(started)[0] - drawn) / side**2,
         "peak_mb": peak_memory(),
         "warm_mb": before,
         "file_mb": size,

@@ -67,6 +67,11 @@ class Counted:
         return out
 
 
+def total(started: list[Counted]) -> tuple[float, float]:
+    """(pixels computed, seconds) of all engines so far."""
+    return sum(e.pixels for e in started), sum(e.seconds for e in started)
+
+
 def count_engines(work: float) -> list[Counted]:
     """From now on every engine that a World starts is counted; returns the list they appear in.
 

@@ -181,7 +181,7 @@ def test_the_usual_halo_of_shipped_weights_suffices(
     assert shipped is both or engines.geometry(shipped).exact == 8 * 192  # eight evaluations
     exact, usual = 192, engines.geometry(shipped).usual
     assert usual == engines.geometry(both).usual == 128
-    shipped = replace(shipped, coarse=None)
+    assert engines.geometry(replace(both, coarse=None)).exact == exact
     rng, cells = np.random.default_rng(0), (side + 2 * exact) // 4
     coarse = rng.normal(0, 25, (3, cells // 8, cells // 8)).repeat(8, 1).repeat(8, 2)
     lr = (

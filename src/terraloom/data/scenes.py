@@ -13,7 +13,6 @@ the scene to the palette of the other sets (terraloom.data.palette).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from terraloom.data.lists import Row, naming, rows_of
 from terraloom.data.palette import Curve
 from terraloom.errors import InvalidInput
 
 Bytes = npt.NDArray[np.uint8]
-Row = dict[str, Any]
 LIST = "scenes.jsonl"
 SET = "scenes"
 SIDE = 512  # pixels of a tile, the last ones of a scene reach back: wide enough to be reduced by 4
@@ -40,28 +39,15 @@ def read_scenes(folder: Path) -> Iterator[tuple[Row, Bytes]]:
         InvalidInput: the list or an image is missing or damaged, or a row lacks what it must have.
     """
     path = Path(folder) / LIST
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row, tone = _checked(line)
-            tiles = _tiles(row, tone(_read(path.parent / row["path"])))
-        except InvalidInput as error:
-            raise InvalidInput(f"{path}, line {number}: {error}") from error
-        yield from tiles
+    for where, row in rows_of(path):
+        with naming(where):
+            tone = _checked(row)
+            yield from _tiles(row, tone(_read(path.parent / row["path"])))
 
 
-def _checked(line: str) -> tuple[Row, Curve]:
-    """A row of the list and its tone curve."""
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InvalidInput(f"is no JSON: {error}") from error
-    if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in ("path", "place")):
+def _checked(row: Row) -> Curve:
+    """The tone curve of a row of the list that holds what it must."""
+    if not all(isinstance(row.get(k), str) for k in ("path", "place")):
         raise InvalidInput('needs "path" and "place", both strings')
     gsd = row.get("gsd")
     if not isinstance(gsd, int | float) or not gsd > 0:
@@ -73,7 +59,7 @@ def _checked(line: str) -> tuple[Row, Curve]:
     for name, value in tone.items():
         if not _numbers(value, 3):
             raise InvalidInput(f"{name} is {value!r}, must be three numbers")
-    return row, Curve(**{name: tuple(value) for name, value in tone.items()})
+    return Curve(**{name: tuple(value) for name, value in tone.items()})
 
 
 def _numbers(value: Any, count: int) -> bool:
@@ -96,9 +82,8 @@ def _read(path: Path) -> Bytes:
     return rgb
 
 
-def _tiles(row: Row, rgb: Bytes) -> list[tuple[Row, Bytes]]:
+def _tiles(row: Row, rgb: Bytes) -> Iterator[tuple[Row, Bytes]]:
     height, width = rgb.shape[:2]
-    tiles = []
     for top, bottom in _spans(height):
         for left, right in _spans(width):
             tile = dict(row)
@@ -107,8 +92,7 @@ def _tiles(row: Row, rgb: Bytes) -> list[tuple[Row, Bytes]]:
                 x0, x1 = (west + k / width * (east - west) for k in (left, right))
                 y0, y1 = (north - k / height * (north - south) for k in (bottom, top))
                 tile |= {"bbox": [x0, y0, x1, y1], "lon": (x0 + x1) / 2, "lat": (y0 + y1) / 2}
-            tiles.append((tile, rgb[top:bottom, left:right]))
-    return tiles
+            yield tile, rgb[top:bottom, left:right]
 
 
 def _spans(side: int) -> list[tuple[int, int]]:

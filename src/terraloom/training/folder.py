@@ -12,17 +12,17 @@ Files are GeoTIFF, PNG, JPEG, WebP or whatever else Pillow reads. Everything is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from terraloom.data.lists import naming, rows_of
 from terraloom.errors import InvalidInput
 from terraloom.models.text_encoder import SentenceEncoder
 from terraloom.training.captioned import Captioned, TextPack
-from terraloom.training.pictures import Example, example_of, naming, read_georeferenced
+from terraloom.training.pictures import Example, example_of, read_georeferenced
 from terraloom.training.shards import read_shards
 
 SET = "folder"
@@ -59,15 +59,8 @@ def folder_data(data: dict[str, Any]) -> dict[str, Any]:
 
 def _listed(path: Path) -> Iterator[Example]:
     """The images that a list names."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        with naming(f"{path}, line {number}"):
-            row = _object(line)
+    for where, row in rows_of(path):
+        with naming(where):
             name = row.get("file_name") or row.get("path")
             if not isinstance(name, str):
                 raise InvalidInput("has no file_name")
@@ -77,16 +70,6 @@ def _listed(path: Path) -> Iterator[Example]:
             with naming(str(file)):
                 rgb, told = read_georeferenced(file)
             yield example_of(row, rgb, told)
-
-
-def _object(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InvalidInput(f"is not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise InvalidInput("is not a JSON object")
-    return row
 
 
 def _pack(examples: Iterable[Example], source: Path) -> TextPack:

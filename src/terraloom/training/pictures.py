@@ -5,8 +5,7 @@ Pillow reads everything but GeoTIFFs, which rasterio reads where it is installed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -36,15 +35,6 @@ class Example:
     captions: list[str]
     metadata: Metadata
     label: str = ""
-
-
-@contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Put where it happened before the message of an InvalidInput."""
-    try:
-        yield
-    except InvalidInput as error:
-        raise InvalidInput(f"{where}: {error}") from error
 
 
 def example_of(row: Mapping[str, Any], rgb: Bytes, told: Metadata) -> Example:

@@ -27,9 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from terraloom.data.captions import country_names
+from terraloom.data.lists import naming
 from terraloom.errors import InvalidInput
 from terraloom.metadata import Metadata
-from terraloom.training.pictures import Example, example_of, naming, read_picture, rgb_of
+from terraloom.training.pictures import Example, example_of, read_picture, rgb_of
 
 Sample = dict[str, bytes]
 PLAIN = ("jpg", "jpeg", "png", "webp", "tif", "tiff")

@@ -46,6 +46,10 @@ def find(name_or_path: str | Path) -> Checkpoint:
             raise BadCheckpoint(f"checkpoint {folder} has no {name}")
     config, inner = _read_config(folder / CONFIG), folder / COARSE
     coarse = find(inner) if config["kind"] == "cascade" and inner.is_dir() else None
+    if coarse is not None and coarse.kind != "cascade":
+        raise BadCheckpoint(
+            f"{inner} is a {coarse.kind} model; a cascade's coarse one is a cascade"
+        )
     return checkpoint(folder, config, [folder / WEIGHTS], coarse)
 
 

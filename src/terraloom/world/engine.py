@@ -100,7 +100,8 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
     """What a checkpoint's network asks of blocks.
 
     A cascade is usually drawn with two thirds of its exact halo: with shipped weights that changes a millionth of the
-    pixels, by 1/255, and saves a sixth of the work. With a third, up to 0.7 % of them change, by up to 7.
+    pixels, by 1/255, and saves a sixth of the work. With a third, up to 0.7 % of them change, by up to 7. Of several
+    evaluations, which could reach as many halos far, the later ones reach hardly further.
     """
     parts = [checkpoint] if checkpoint.coarse is None else [checkpoint, checkpoint.coarse]
     shapes = [configuration(part) for part in parts]

@@ -101,8 +101,8 @@ class World:
         self._maps, self._folder = (base_map, ground), cache_folder(cache)
         self._base_blocks = BlockCache(self._folder, f"base-{base_map.digest}-{block}")
         self._lock = threading.RLock()
-        self._start = _starter(name, precision, checkpoint, block, halo)
         self._side = partial(engines.side_at, checkpoint, block=block)
+        self._start = _starter(name, precision, checkpoint, self._side, halo)
         self._pyramid = self._open(noise)
 
     def another(self, seed: int) -> World:
@@ -262,7 +262,7 @@ class World:
 
 
 def _starter(
-    name: str, precision: str, checkpoint: Checkpoint, block: int, halo: int
+    name: str, precision: str, checkpoint: Checkpoint, side: Callable[[int], int], halo: int
 ) -> Callable[[int, int], engines.Engine]:
     """What makes the engine of a seed and level.
 
@@ -270,8 +270,8 @@ def _starter(
     """
 
     def start(seed: int, level: int) -> engines.Engine:
-        side = engines.side_at(checkpoint, level, block) + 2 * halo
-        return engines.start(name, precision, checkpoint.at(level), side, halo, seed)
+        part = checkpoint.at(level)
+        return engines.start(name, precision, part, side(level) + 2 * halo, halo, seed)
 
     if checkpoint.kind != "cascade":
         shared = once(lambda seed: start(seed, FINEST_LEVEL))
