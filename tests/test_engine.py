@@ -178,10 +178,11 @@ def test_the_usual_halo_of_shipped_weights_suffices(
         pytest.skip("no shipped weights in this checkout")
     both, side = find("cascade"), 128
     shipped = both.at(drawn_level(gsd))
-    assert shipped is both or engines.geometry(shipped).exact == 8 * 192  # eight evaluations
-    exact, usual = 192, engines.geometry(shipped).usual
-    assert usual == engines.geometry(both).usual == 128
-    assert engines.geometry(replace(both, coarse=None)).exact == exact
+    assert shipped is both or engines.geometry(shipped).exact == 5 * 192  # five evaluations
+    exact = 192
+    assert engines.geometry(replace(both, coarse=None)) == engines.Geometry(exact, 128, 16)
+    _, usual = engines.blocks_at(both, drawn_level(gsd), 1024, 128)
+    assert usual == (128 if shipped is both else 64)
     rng, cells = np.random.default_rng(0), (side + 2 * exact) // 4
     coarse = rng.normal(0, 25, (3, cells // 8, cells // 8)).repeat(8, 1).repeat(8, 2)
     lr = (

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ import torch
 from PIL import Image
 
 from terraloom.data.packed import Pack, Sample, write_pack
+from terraloom.diffusion.flow import carried, walked
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, reduce4
 from terraloom.models.critic import Critic, Features
 from terraloom.training.batches import Batch, Batches, degraded_pair, flattened
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.contest import contest
+from terraloom.training.distil import DistilTask, straight
 from terraloom.training.likeness import maps
 from terraloom.training.loop import run
 from terraloom.training.patterns import colour_bands, dots_share, lattice_share
 from terraloom.training.polish import mistold
 from terraloom.training.recipe import load_recipe, pace
-from terraloom.weights import find, load_model
+from terraloom.weights import find, load_model, save_model
 
 pytest.importorskip("efficientnet_lite_pytorch")
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -215,6 +218,64 @@ def test_coarse_levels_of_chains_are_drawn_by_another_network(
         CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
 
 
+def test_straight_is_what_carries_there() -> None:
+    x, end = torch.randn(2, 1, 45, 3, 3, generator=torch.Generator().manual_seed(0))
+    for now, later in ((1.0, 0.6), (0.6, 0.2), (0.2, 0.0)):
+        assert torch.allclose(carried(x, straight(x, end, now, later), now, later), end, atol=1e-5)
+
+
+def test_a_student_walks_in_few_steps_where_its_teacher_arrives(
+    recipe: Path, pack_path: Path, tmp_path: Path
+) -> None:
+    settings = load_recipe(recipe) | {"teacher": str(tmp_path / "teacher")}
+    settings["schedule"] |= {"shares": {"paired": 1.0}, "substeps": 4}
+    settings["optimizer"] |= {"lr": 5e-3}
+    settings["data"] |= {"wide": 0.0}
+    torch.manual_seed(1)
+    teacher = CascadeUNet(replace(CascadeConfig(**settings["model"]), gain=1.2))
+    with torch.no_grad():
+        for p in teacher.parameters():
+            p.add_(0.03 * torch.randn_like(p))
+    save_model(teacher, tmp_path / "teacher")
+    task = DistilTask(settings, Pack.load(pack_path), torch.device("cpu"))
+    task.warm_start(tmp_path / "teacher")
+    assert task.teacher.config.gain == 1.2 and task.model.config.gain == 1.0
+
+    def off() -> float:
+        rng = np.random.default_rng(9)
+        asked = task.real("paired", rng).asked
+        eps = task.noise(asked.hr, rng)
+        _, ends = task.taught(asked, eps)
+
+        def see(x: torch.Tensor, sigma: float) -> torch.Tensor:
+            return task.see(asked, x, x.new_full((len(x),), sigma))
+
+        with torch.no_grad():
+            return float((walked(see, eps, task.model.config.sigmas) - ends[-1]).abs().mean())
+
+    before = off()
+    for step in range(60):
+        logs = task.step(step, np.random.default_rng([2, step]), lambda parameters: None)
+    assert {"at 1", "at 0.5", "likeness", "images"} == set(logs)
+    assert off() < 0.9 * before  # so small a network, with random weights to follow, comes no nearer soon
+
+
+def test_a_recipe_with_a_teacher_is_distilled(
+    trained: Path, recipe: Path, pack_path: Path, tmp_path: Path
+) -> None:
+    settings = recipe.read_text().replace("[schedule]", "[schedule]\nsubsteps = 2")
+    taught = tmp_path / "taught.toml"
+    taught.write_text(f'teacher = "{trained / "checkpoint"}"\n{settings}')
+    run(taught, pack_path, tmp_path / "out", threads=1, steps=2, start=trained / "checkpoint")
+    assert find(tmp_path / "out" / "checkpoint").config["training"]["step"] == 2
+    taught.write_text(f'teacher = "{tmp_path / "none"}"\n{settings}')
+    with pytest.raises(BadCheckpoint, match="none"):
+        run(taught, pack_path, tmp_path / "other", threads=1, steps=1)
+    taught.write_text(f'teacher = "{trained / "checkpoint"}"\n{recipe.read_text()}')
+    with pytest.raises(InvalidInput, match="substeps"):
+        run(taught, pack_path, tmp_path / "other", threads=1, steps=1)
+
+
 def test_resume_is_exact(trained: Path, recipe: Path, pack_path: Path, tmp_path: Path) -> None:
     run(recipe, pack_path, tmp_path, threads=1, steps=3)
     run(recipe, pack_path, tmp_path, threads=1, steps=6)
@@ -362,6 +423,7 @@ def test_same_step_same_randomness(pack_path: Path) -> None:
 WATCH = """
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 import terraloom.training.loop as loop
 

@@ -311,6 +311,6 @@ class CascadeUNet(nn.Module):
             for block in cast(nn.ModuleList, blocks):
                 h = block(h, rows[-2 - i])
         seen = keep * x + scale * self.head(F.silu(rms_norm(h))).float()
-        if self.config.gain != 1:
+        if self.config.gain != 1 and not self.training:  # else it would be learned away
             seen = seen * _gains(self.config.gain).to(seen.device)
         return cast(Tensor, seen)

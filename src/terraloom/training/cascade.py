@@ -32,7 +32,6 @@ from terraloom.data.packed import Pack
 from terraloom.diffusion.flow import noised, walked
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import (
-    SIZES,
     WAVES,
     CascadeConfig,
     CascadeUNet,
@@ -40,7 +39,6 @@ from terraloom.models.cascade import (
     detail_of,
     image_of,
     reduce4,
-    scaling,
 )
 from terraloom.models.critic import Features
 from terraloom.training.average import update_average
@@ -55,7 +53,7 @@ from terraloom.training.batches import (
     quarters,
 )
 from terraloom.training.contest import load_critic, save_critic
-from terraloom.training.likeness import maps, unlikeness
+from terraloom.training.likeness import maps, misses, unlikeness
 from terraloom.training.looks import Looks
 from terraloom.training.patterns import colour_bands, repeated
 from terraloom.training.polish import Polish
@@ -78,18 +76,29 @@ EVEN = 0.08  # range of a parent's neighbouring pixels, of [-1, 1], where a chai
 PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
 CLEAR, MOST_SEEN = 0.7, 8  # sigma below which looks count, and of how many images
 MAPS = 4  # features compared: strides 2 to 16
-FAINT = 0.1  # added to the power of an image's detail before dividing by it
 
 
-def _coarse(folder: str) -> tuple[CascadeUNet, dict[str, Any]]:
-    """The network of a recipe's `coarse` (of a checkpoint that has two, the coarse one) and how it was trained."""
+def ready_network(folder: str, key: str) -> tuple[CascadeUNet, dict[str, Any]]:
+    """The network that a recipe names under `key` (of a checkpoint with two, the coarse one) and how it was trained."""
     from terraloom.weights import find, load_model
 
     found = find(folder).at(COARSE_LEVEL)
     net = load_model(found)
     if not isinstance(net, CascadeUNet):
-        raise InvalidInput(f"coarse of the recipe is {folder!r}, which is no cascade")
+        raise InvalidInput(f"{key} of the recipe is {folder!r}, which is no cascade")
     return net.requires_grad_(False), found.config.get("training", {})
+
+
+def wrap(net: CascadeUNet) -> None:
+    """Make a network take crops for tiles that repeat: a rim must not tell it where it is, in a world nothing does.
+
+    At the finest resolution, where wrapping around would take as long as the convolutions, the rim reaches ten cells
+    and is let be.
+    """
+    for part in (*net.down[1:], *net.up[:-1]):
+        for layer in part.modules():
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+                layer.padding_mode = "circular"
 
 
 def evenness(lr: Tensor) -> Tensor:
@@ -116,12 +125,7 @@ class CascadeTask:
         self.recipe, self.device, self.data = recipe, device, recipe["data"]
         model = CascadeUNet(CascadeConfig(**recipe["model"]))
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-        # A crop's rim must not tell the network where it is: in a world nothing does. At the finest resolution, where
-        # wrapping around would take as long as the convolutions, the rim reaches ten cells and is let be.
-        for part in (*self.model.down[1:], *self.model.up[:-1]):
-            for layer in part.modules():
-                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
-                    layer.padding_mode = "circular"
+        wrap(self.model)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema}
         rate = recipe["optimizer"]["lr"]
@@ -150,23 +154,19 @@ class CascadeTask:
         self.coarse: CascadeUNet | None = None
         self.coarse_training: dict[str, Any] = {}
         if folder := recipe.get("coarse"):
-            self.coarse, self.coarse_training = _coarse(folder)
+            self.coarse, self.coarse_training = ready_network(folder, "coarse")
             self.coarse.to(device)
 
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the losses and "images"."""
-        schedule = self.recipe["schedule"]
         chooser = alike(step)  # critics' steps hold collective calls
-        kinds = list(schedule["shares"])
-        shares = np.array(list(schedule["shares"].values()))
-        kind = str(chooser.choice(kinds, p=shares / shares.sum()))
-        chance = chooser.random()
+        kind, chance = self.kind(chooser), chooser.random()
         polish = self.polish is not None and chance < self.polished.get(kind, 0)
         score = self.looks is not None and 1 - chance <= self.scored.get(kind, 0)
         lesson = self._chain(rng) if kind == "chain" else None
         if lesson is None:
             kind = "paired" if kind == "chain" else kind
-            lesson = self._real(kind, rng)
+            lesson = self.real(kind, rng)
         logs: dict[str, float] = {"images": float(len(lesson.truth))}
         if polish and self.polish is not None:
             drawn = self._generate(lesson.asked, rng, learn=True)
@@ -181,7 +181,16 @@ class CascadeTask:
             )  # no image is the answer there
             logs |= {kind: loss.item(), "likeness": looks.item()}
             loss = loss + self.recipe["losses"]["likeness"] * looks
-        optimizer = self.optimizers["polish" if polish else "model"]
+        self.update(step, loss, self.optimizers["polish" if polish else "model"], sync)
+        return logs
+
+    def kind(self, chooser: np.random.Generator) -> str:
+        """What a step is about, by the recipe's shares."""
+        kinds, shares = zip(*self.recipe["schedule"]["shares"].items(), strict=True)
+        return str(chooser.choice(kinds, p=np.array(shares) / sum(shares)))
+
+    def update(self, step: int, loss: Tensor, optimizer: torch.optim.Optimizer, sync: Any) -> None:
+        """One step of an optimizer down a loss, and of the running average."""
         rate = float(self.recipe["optimizer"]["lr"]) * pace(self.recipe, step)
         optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
@@ -190,9 +199,8 @@ class CascadeTask:
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         optimizer.step()
         update_average(self.ema, self.model, self.recipe["optimizer"]["ema"], step)
-        return logs
 
-    def _real(self, kind: str, rng: np.random.Generator) -> Lesson:
+    def real(self, kind: str, rng: np.random.Generator) -> Lesson:
         """Real images and their own low-resolution images."""
         small = kind == "small"
         size, count = (64, self.data["small_batch"]) if small else self._size(rng)
@@ -250,9 +258,9 @@ class CascadeTask:
         raise AssertionError("a chain has at least one level")
 
     def _flow(self, lesson: Lesson, rng: np.random.Generator, looks: bool) -> tuple[Tensor, Tensor]:
-        """Squared error of the seen detail in the network's own scaling, and how unlike the true image it looks.
+        """What the seen detail misses (see `misses`), and how unlike the true image it looks.
 
-        A faint image counts as much as a bold one. Looks, if asked for, count where little noise is left: the mean of
+        Looks, if asked for, count where little noise is left: the mean of
         all sharp images that a noisy one may be is blurred, and unlike each of them.
         """
         truth = lesson.truth
@@ -260,14 +268,11 @@ class CascadeTask:
         sigma = rng.normal(self.recipe["schedule"]["middle"], 1.2, count)
         sigma = np.where(rng.random(count) < PURE, 1.0, 1 / (1 + np.exp(-sigma)))
         s = torch.from_numpy(sigma.clip(CLEANEST, 1).astype(np.float32)).to(self.device)
-        seen = self._see(lesson.asked, noised(truth, self._noise(truth[:, :3], rng), s), s)
-        sizes = SIZES.to(self.device)[:, None, None]
-        error = (lesson.weight * ((seen - truth) / scaling(s)[1]) ** 2 * sizes).mean((1, 2, 3))
-        power = (truth.square() / sizes).mean((1, 2, 3))
-        regression = (error / (power + FAINT)).mean()
+        seen = self.see(lesson.asked, noised(truth, self.noise(truth[:, :3], rng), s), s)
+        regression = misses(seen, truth, s, lesson.weight).mean()
         near = torch.nonzero(s < CLEAR)[:MOST_SEEN, 0]
         if not looks or len(near) == 0:
-            return regression, error.new_zeros(())
+            return regression, regression.new_zeros(())
         lr = lesson.asked.hr[near]
         with torch.no_grad():
             true = maps(self.features, image_of(truth[near], lr))[:MAPS]
@@ -295,15 +300,13 @@ class CascadeTask:
         beyond = F.relu(drawn.abs() - 1).mean()  # what is cut off there changes its colour
         return sums | {"lattice": pattern, "band": power, "bounds": beyond}
 
-    def _noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
+    def noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise of waves for low-resolution images (B, 3, h, w)."""
         count, _, h, w = lr.shape
         noise = rng.standard_normal((count, WAVES, h, w), dtype=np.float32)
         return torch.from_numpy(noise).to(self.device)
 
-    def _see(
-        self, asked: Batch, x: Tensor, sigma: Tensor, net: CascadeUNet | None = None
-    ) -> Tensor:
+    def see(self, asked: Batch, x: Tensor, sigma: Tensor, net: CascadeUNet | None = None) -> Tensor:
         """The detail that a network, the one under training if none is given, sees in x at sigma (B,)."""
         rows = asked.gsd[:, None].expand(-1, asked.hr.shape[-2])
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -317,14 +320,14 @@ class CascadeTask:
         learn: bool = False,
         net: CascadeUNet | None = None,
     ) -> Tensor:
-        """What a network (see `_see`) draws, (B, 3, 4h, 4w); `learn`: with gradient of the last evaluation."""
+        """What a network (see `see`) draws, (B, 3, 4h, 4w); `learn`: with gradient of the last evaluation."""
         sigmas = (net or self.model).config.sigmas
 
         def see(x: Tensor, sigma: float) -> Tensor:
             with torch.set_grad_enabled(learn and sigma == sigmas[-1]):
-                return self._see(asked, x, x.new_full((len(x),), sigma), net)
+                return self.see(asked, x, x.new_full((len(x),), sigma), net)
 
-        return image_of(walked(see, self._noise(asked.hr, rng), sigmas), asked.hr)
+        return image_of(walked(see, self.noise(asked.hr, rng), sigmas), asked.hr)
 
     def export(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the averaged weights as a checkpoint, and the critic beside them."""

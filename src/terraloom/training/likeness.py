@@ -1,4 +1,4 @@
-"""How alike images are in the features of a frozen network (`terraloom.models.critic.Features`)."""
+"""How alike images are: their detail, wave by wave, and the features of a frozen network (`models.critic.Features`)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terraloom.models.cascade import SIZES, scaling
 from terraloom.models.critic import Features
 
+FAINT = 0.1  # added to the power of an image's detail before dividing by it
 GROWN = 1.5  # a chip of 64 px is shown as 96 px: the coarsest features are 3 x 3
+
+
+def misses(seen: Tensor, truth: Tensor, sigma: Tensor, weight: Tensor) -> Tensor:
+    """Squared error of seen detail in the network's own scaling, relative to the power of the true one.
+
+    A faint image counts as much as a bold one.
+
+    Args:
+        seen: (B, 45, h, w) waves.
+        truth: (B, 45, h, w) waves.
+        sigma: (B,) where it was seen.
+        weight: (B, 1, h, w) or (1, 1, 1, 1) of cells.
+
+    Returns:
+        (B,)
+    """
+    sizes = SIZES.to(seen.device)[:, None, None]
+    error = (weight * ((seen - truth) / scaling(sigma)[1]) ** 2 * sizes).mean((1, 2, 3))
+    return error / ((truth.square() / sizes).mean((1, 2, 3)) + FAINT)
 
 
 def looked_at(features: Features, images: Tensor) -> list[Tensor]:

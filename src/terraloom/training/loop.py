@@ -65,6 +65,10 @@ def make_task(
             from terraloom.training.frames import FramesTask
 
             return FramesTask(recipe, pack, device)
+        if "teacher" in recipe:
+            from terraloom.training.distil import DistilTask
+
+            return DistilTask(recipe, Pack.load(pack), device)
         from terraloom.training.cascade import CascadeTask
 
         return CascadeTask(recipe, Pack.load(pack), device)

@@ -10,7 +10,18 @@ from terraloom.errors import InvalidInput
 
 Recipe = dict[str, Any]
 KINDS = ("cascade", "metaearth", "text", "frames")
-KEYS = {"kind", "seed", "coarse", "model", "optimizer", "data", "losses", "schedule", "lora"}
+KEYS = {
+    "kind",
+    "seed",
+    "coarse",
+    "teacher",
+    "model",
+    "optimizer",
+    "data",
+    "losses",
+    "schedule",
+    "lora",
+}
 
 
 def pace(recipe: Recipe, step: int) -> float:

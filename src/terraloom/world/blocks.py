@@ -46,18 +46,19 @@ class Pyramid:
         start: Callable[[int], Engine],
         base_cache: BlockCache,
         cache: BlockCache,
-        side: Callable[[int], int],
-        halo: int,
+        shape: Callable[[int], tuple[int, int]],
         lock: threading.RLock,
     ) -> None:
-        """Take the parts; `start` gives the engine of a level, when it is drawn for the first time, `side` its blocks'.
+        """Take the parts; `start` gives the engine of a level, when it is drawn for the first time.
+
+        `shape` gives the side of a level's blocks and the halo drawn around them, in pixels.
 
         Levels up to that of the base map are kept in `base_cache`: they are the same for all seeds. Pyramids that
         share an engine or maps share the lock.
         """
         self._base, self._ground, self._noise = base, ground, noise
         self._base_cache, self._cache = base_cache, cache
-        self._start, self._side, self._halo = start, side, halo
+        self._start, self._shape = start, shape
         self._engines: dict[int, Engine] = {}
         self._lock = lock
         self.drawn = 0  # blocks that the network has drawn, for those who watch
@@ -80,7 +81,7 @@ class Pyramid:
         if not self._is_blocked(level):
             return self.blocks(level + 1, 2 * x, 2 * y, 2 * width, 2 * height)
         size = level_size(level)
-        side = min(self._side(level), size)
+        side = self._side(level)
         columns = range(x // side, -(-(x + width) // side))
         return sorted(
             {
@@ -98,6 +99,9 @@ class Pyramid:
         """Make one block, if it is not in the cache."""
         self._block(*key)
 
+    def _side(self, level: int) -> int:
+        return min(self._shape(level)[0], level_size(level))
+
     def _is_blocked(self, level: int) -> bool:
         return level <= BASE_LEVEL or level % STEP == 0
 
@@ -106,7 +110,7 @@ class Pyramid:
 
     def _assemble(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """A rectangle cut from blocks; rows lie on the map."""
-        side = min(self._side(level), level_size(level))
+        side = self._side(level)
         out = np.empty((3, height, width), np.uint8)
         for row in range(y // side, -(-(y + height) // side)):
             for column in range(x // side, -(-(x + width) // side)):
@@ -126,7 +130,7 @@ class Pyramid:
     def _block(self, level: int, column: int, row: int) -> Pixels:
         """One block of the lattice, from the cache or made now."""
         size = level_size(level)
-        side = min(self._side(level), size)
+        side = self._side(level)
         key = (level, column % (size // side), row)
         cache = self._kept_in(level)
         block = cache.get(key)
@@ -153,7 +157,8 @@ class Pyramid:
         """The network's work on one block: everything within the halo goes in, the core comes out."""
         if level not in self._engines:
             self._engines[level] = self._start(level)
-        x, y, side = x - self._halo, y - self._halo, self._side(level) + 2 * self._halo
+        side, halo = self._shape(level)
+        x, y, side = x - halo, y - halo, side + 2 * halo
         parent, left, top, cells = level - STEP, x // SCALE, y // SCALE, side // SCALE
         lr = self.region(parent, left, top, cells, cells).astype(np.float32) / 127.5 - 1
         cover, ground = self._cells(level, left, top, cells)

@@ -35,6 +35,8 @@ from terraloom.weights import Checkpoint, configuration, load_model
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
+COARSE_SIDE, COARSE_HALO = 4, 2  # blocks and halos of the coarse levels are that much smaller
+
 ENGINES = ("auto", "cuda", "openvino", "torch")
 
 
@@ -101,23 +103,30 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
 
     A cascade is usually drawn with two thirds of its exact halo: with shipped weights that changes a millionth of the
     pixels, by 1/255, and saves a sixth of the work. With a third, up to 0.7 % of them change, by up to 7. Of several
-    evaluations, which could reach as many halos far, the later ones reach hardly further.
+    evaluations, which could reach as many halos far, the later ones reach hardly further: see `blocks_at`.
     """
-    parts = [checkpoint] if checkpoint.coarse is None else [checkpoint, checkpoint.coarse]
-    shapes = [configuration(part) for part in parts]
-    if not isinstance(shapes[0], CascadeConfig):
+    shape = configuration(checkpoint)
+    if not isinstance(shape, CascadeConfig):
         return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL)
-    period = max(shape.period for shape in shapes)
-    usual = max(2 * shape.halo // 3 // period * period for shape in shapes)
-    return Geometry(max(len(s.sigmas) * s.halo for s in shapes), usual, period)
+    period, exact = shape.period, len(shape.sigmas) * shape.halo
+    usual = 2 * shape.halo // 3 // period * period
+    if checkpoint.coarse is not None:
+        coarse = geometry(checkpoint.coarse)
+        period, exact = max(period, coarse.period), max(exact, COARSE_HALO * coarse.exact)
+    return Geometry(exact, usual, period)
 
 
-def side_at(checkpoint: Checkpoint, level: int, block: int) -> int:
-    """Side of the blocks of a level, where `block` is that of the finest.
+def blocks_at(checkpoint: Checkpoint, level: int, block: int, halo: int) -> tuple[int, int]:
+    """Side of the blocks of a level and the halo drawn around them, where `block` and `halo` are those of the finest.
 
-    Half for what a coarse network draws: it is asked several times for levels that are seen in small parts.
+    A quarter and half of them for what a coarse network draws: it is asked several times for levels that are seen in
+    small parts. With shipped weights its half of the usual halo changes a pixel in a thousand, by 1/255.
     """
-    return block if level <= BASE_LEVEL or checkpoint.at(level) is checkpoint else block // 2
+    part = checkpoint.at(level)
+    if level <= BASE_LEVEL or part is checkpoint:
+        return block, halo
+    period = geometry(part).period
+    return max(block // COARSE_SIDE, period), halo // COARSE_HALO // period * period
 
 
 def start(

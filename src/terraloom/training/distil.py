@@ -1,0 +1,80 @@
+"""Distilling a flow: a network that walks in few steps where its teacher takes many.
+
+The teacher walks from noise to image with every step of the student's path cut into several, and the student learns to
+see, at each of its own few sigmas, the image that leads straight to where the teacher arrives: progressive
+distillation (Salimans & Ho 2022, arXiv 2202.00512, algorithm 2), several steps at once, along the teacher's own walks.
+There is one right answer to each question, so nothing is averaged and nothing judged. What the teacher's `gain` makes
+bolder, the student sees so by itself.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from terraloom.data.packed import Pack
+from terraloom.diffusion.flow import carried
+from terraloom.errors import InvalidInput
+from terraloom.models.cascade import CascadeUNet, image_of
+from terraloom.training.batches import Batch
+from terraloom.training.cascade import MAPS, CascadeTask, ready_network, wrap
+from terraloom.training.likeness import maps, misses, unlikeness
+from terraloom.training.processes import alike
+
+
+def straight(x: Tensor, arrived: Tensor, now: float, later: float) -> Tensor:
+    """What must be seen in x_sigma at `now` to be carried to `arrived` at `later`: `carried` solved for `seen`."""
+    left = later / now
+    return (arrived - left * x) / (1 - left)
+
+
+class DistilTask(CascadeTask):
+    """What the loop trains where a recipe has a `teacher`."""
+
+    def __init__(self, recipe: dict[str, Any], pack: Pack, device: torch.device) -> None:
+        """Raise InvalidInput for a recipe without `schedule.substeps`; otherwise as `CascadeTask`."""
+        super().__init__(recipe, pack, device)
+        self.substeps = recipe["schedule"].get("substeps")
+        if not isinstance(self.substeps, int) or self.substeps < 1:
+            raise InvalidInput(
+                f"schedule.substeps of the recipe is {self.substeps!r}, must be the teacher's steps for each of the "
+                "network's own, 1 or more"
+            )
+        teacher, _ = ready_network(recipe["teacher"], "teacher")
+        self.teacher: CascadeUNet = teacher.to(device)
+        wrap(self.teacher)
+
+    def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
+        """One update; returns the losses and "images"."""
+        asked = self.real(self.kind(alike(step)), rng).asked
+        starts, ends = self.taught(asked, self.noise(asked.hr, rng))
+        path = (*self.model.config.sigmas, 0.0)
+        missed = []
+        for x, end, (now, later) in zip(starts, ends, pairwise(path), strict=True):
+            sigma = x.new_full((len(x),), now)
+            seen, answer = self.see(asked, x, sigma), straight(x, end, now, later)
+            missed.append(misses(seen, answer, sigma, torch.ones_like(x[:1, :1])).mean())
+        with torch.no_grad():
+            true = maps(self.features, image_of(ends[-1], asked.hr))[:MAPS]
+        looks = unlikeness(maps(self.features, image_of(seen, asked.hr))[:MAPS], true).mean()
+        loss = torch.stack(missed).mean() + self.recipe["losses"]["likeness"] * looks
+        self.update(step, loss, self.optimizers["model"], sync)
+        logs = {f"at {s:g}": m.item() for s, m in zip(path, missed, strict=False)}
+        return logs | {"images": float(len(asked.hr)), "likeness": looks.item()}
+
+    @torch.no_grad()
+    def taught(self, asked: Batch, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Where the teacher's walk from noise (B, 45, h, w) is at the start and end of each step of the student's."""
+        starts, ends = [], []
+        for now, later in pairwise((*self.model.config.sigmas, 0.0)):
+            starts.append(x)
+            cuts = np.linspace(now, later, self.substeps + 1)
+            for one, two in pairwise(cuts.tolist()):
+                seen = self.see(asked, x, x.new_full((len(x),), one), self.teacher)
+                x = carried(x, seen, one, two)
+            ends.append(x)
+        return starts, ends
