@@ -94,14 +94,14 @@ def test_every_level_is_drawn_by_its_own_network_in_its_own_blocks(
         return start(name, precision, part, side, *rest)
 
     monkeypatch.setattr(engines, "start", watched)
-    world, both = make(duo), find(duo)
+    world, both = make(duo, block=512), find(duo)
     assert both.coarse is not None
     x, y = corner(12)
     world.level(12, x, y, 8, 8)
-    assert started == {both.coarse.digest: BLOCK // 4 + world.spec.halo}  # half of it on each side
+    assert started == {both.coarse.digest: 256 + world.spec.halo}  # half of it on each side
     x, y = corner(14)
     world.level(14, x, y, 8, 8)
-    assert started[both.digest] == BLOCK + 2 * world.spec.halo and len(started) == 2
+    assert started[both.digest] == 512 + 2 * world.spec.halo and len(started) == 2
 
 
 @pytest.mark.parametrize("level", [8, 12, 14])
@@ -151,3 +151,17 @@ def test_single_images_are_refined_by_the_network_of_their_gsd(
     assert np.array_equal(by_both, by_one) is not coarse
     assert by_both.shape == (3, 64, 64)
     engine_for.cache_clear()
+
+
+def test_neighbours_to_draw_ahead_are_of_the_levels_own_blocks(make: Any, duo: Path) -> None:
+    from terraloom.serve.draws import _neighbours
+
+    world = make(duo, block=512)
+    assert [world.side(level) for level in (6, 8, 12, 14)] == [512, 256, 256, 512]
+    x, y = corner(12)
+    (key,) = world.blocks(12, x, y, 8, 8)
+    around = _neighbours(world, key)
+    assert len(around) == 8
+    assert all(max(abs(a - b) for a, b in zip(near, key, strict=True)) == 1 for near in around)
+    world.level(12, x + 256, y, 8, 8)
+    assert len(_neighbours(world, key)) == 7  # what is there needs no drawing

@@ -257,7 +257,9 @@ def test_a_student_walks_in_few_steps_where_its_teacher_arrives(
     for step in range(60):
         logs = task.step(step, np.random.default_rng([2, step]), lambda parameters: None)
     assert {"at 1", "at 0.5", "likeness", "images"} == set(logs)
-    assert off() < 0.9 * before  # so small a network, with random weights to follow, comes no nearer soon
+    assert (
+        off() < 0.9 * before
+    )  # so small a network, with random weights to follow, comes no nearer soon
 
 
 def test_a_recipe_with_a_teacher_is_distilled(

@@ -153,7 +153,7 @@ class Draws:
 def _neighbours(world: World, key: Key) -> list[Key]:
     """The blocks around one that are not drawn yet."""
     level, column, row = key
-    side = min(world.spec.block, level_size(level))
+    side = world.side(level)
     count = level_size(level) // side
     around = [
         (level, (column + dx) % count, row + dy)

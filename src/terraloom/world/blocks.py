@@ -81,7 +81,7 @@ class Pyramid:
         if not self._is_blocked(level):
             return self.blocks(level + 1, 2 * x, 2 * y, 2 * width, 2 * height)
         size = level_size(level)
-        side = self._side(level)
+        side = self.side(level)
         columns = range(x // side, -(-(x + width) // side))
         return sorted(
             {
@@ -91,6 +91,10 @@ class Pyramid:
             }
         )
 
+    def side(self, level: int) -> int:
+        """Pixels, side of a level's blocks."""
+        return min(self._shape(level)[0], level_size(level))
+
     def is_kept(self, key: Key) -> bool:
         """Whether a block is in the cache."""
         return self._kept_in(key[0]).has(key)
@@ -98,9 +102,6 @@ class Pyramid:
     def prepare(self, key: Key) -> None:
         """Make one block, if it is not in the cache."""
         self._block(*key)
-
-    def _side(self, level: int) -> int:
-        return min(self._shape(level)[0], level_size(level))
 
     def _is_blocked(self, level: int) -> bool:
         return level <= BASE_LEVEL or level % STEP == 0
@@ -110,7 +111,7 @@ class Pyramid:
 
     def _assemble(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """A rectangle cut from blocks; rows lie on the map."""
-        side = self._side(level)
+        side = self.side(level)
         out = np.empty((3, height, width), np.uint8)
         for row in range(y // side, -(-(y + height) // side)):
             for column in range(x // side, -(-(x + width) // side)):
@@ -130,7 +131,7 @@ class Pyramid:
     def _block(self, level: int, column: int, row: int) -> Pixels:
         """One block of the lattice, from the cache or made now."""
         size = level_size(level)
-        side = self._side(level)
+        side = self.side(level)
         key = (level, column % (size // side), row)
         cache = self._kept_in(level)
         block = cache.get(key)

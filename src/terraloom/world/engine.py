@@ -35,7 +35,8 @@ from terraloom.weights import Checkpoint, configuration, load_model
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-COARSE_SIDE, COARSE_HALO = 4, 2  # blocks and halos of the coarse levels are that much smaller
+COARSE_SIDE = 256  # pixels, blocks of coarse levels are no larger
+COARSE_HALO = 2  # and their halos that much smaller
 
 ENGINES = ("auto", "cuda", "openvino", "torch")
 
@@ -119,14 +120,14 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
 def blocks_at(checkpoint: Checkpoint, level: int, block: int, halo: int) -> tuple[int, int]:
     """Side of the blocks of a level and the halo drawn around them, where `block` and `halo` are those of the finest.
 
-    A quarter and half of them for what a coarse network draws: it is asked several times for levels that are seen in
-    small parts. With shipped weights its half of the usual halo changes a pixel in a thousand, by 1/255.
+    At most 256 px and half of the halo for what a coarse network draws: it is asked several times for levels that are
+    seen in small parts. With shipped weights its half of the usual halo changes a pixel in a thousand, by 1/255.
     """
     part = checkpoint.at(level)
     if level <= BASE_LEVEL or part is checkpoint:
         return block, halo
     period = geometry(part).period
-    return max(block // COARSE_SIDE, period), halo // COARSE_HALO // period * period
+    return min(block, COARSE_SIDE), halo // COARSE_HALO // period * period
 
 
 def start(

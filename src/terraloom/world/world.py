@@ -176,6 +176,10 @@ class World:
         _check_size(width, height, MAX_READ, "ask for it in parts")
         return self._pyramid.blocks(window.level, x, y, width, height)
 
+    def side(self, z: int) -> int:
+        """Pixels, side of a level's blocks."""
+        return self._pyramid.side(z)
+
     def lacking(self, z: int, x: int, y: int, width: int, height: int) -> list[Key]:
         """Those of `blocks` that have to be made first, each good for one `prepare`."""
         return [
