@@ -14,6 +14,7 @@ from terraloom.evaluation.rollout import Roller
 from terraloom.grid import TILE
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.pipelines.refine import engine_for, refine
+from terraloom.serve.draws import _neighbours
 from terraloom.weights import COARSE, COARSE_LEVEL, find, load_model, save_model
 from terraloom.world import World
 from terraloom.world import engine as engines
@@ -154,8 +155,6 @@ def test_single_images_are_refined_by_the_network_of_their_gsd(
 
 
 def test_neighbours_to_draw_ahead_are_of_the_levels_own_blocks(make: Any, duo: Path) -> None:
-    from terraloom.serve.draws import _neighbours
-
     world = make(duo, block=512)
     assert [world.side(level) for level in (6, 8, 12, 14)] == [512, 256, 256, 512]
     x, y = corner(12)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from terraloom.data.packed import Pack, Sample
 from terraloom.diffusion.flow import walked
@@ -29,14 +29,6 @@ FEWEST, SHOWN = (
     24,
 )  # images of a level and set that are worth measuring, and how many of them are
 CITY, FIELDS = 13, 12  # IGBP
-
-
-def wrap(net: nn.Module) -> nn.Module:
-    """Convolutions wrap around, as in training: the rim of a crop must not look like the end of the world."""
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
-            layer.padding_mode = "circular"
-    return net
 
 
 def by_level(pack: Pack) -> Sets:

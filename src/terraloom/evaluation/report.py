@@ -17,7 +17,7 @@ from terraloom.evaluation import card, chain, judges, levels, sheets
 from terraloom.evaluation.places import PLACES, TWELVE, random_land
 from terraloom.evaluation.references import references
 from terraloom.evaluation.rollout import LEVELS, Roller
-from terraloom.models.cascade import CascadeUNet
+from terraloom.models.cascade import CascadeUNet, wrap
 from terraloom.weights import Checkpoint, find, load_model
 
 Metrics = dict[str, Any]
@@ -118,7 +118,7 @@ def _cascade(model: str | Path) -> tuple[Checkpoint, levels.Nets]:
         net = load_model(part)
         if not isinstance(net, CascadeUNet):
             raise BadCheckpoint(f"{model} is a {part.kind} model; only cascades are evaluated")
-        levels.wrap(net)
+        wrap(net)  # as in training
         nets[digest] = net
     return checkpoint, lambda level: nets[checkpoint.at(level).digest]
 

@@ -233,6 +233,14 @@ class ResBlock(nn.Module):
         return cast(Tensor, self.skip(x) + h)
 
 
+def wrap(*parts: nn.Module) -> None:
+    """Make their 3 x 3 convolutions wrap around: the rim of a crop must not look like the end of the world."""
+    for part in parts:
+        for layer in part.modules():
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+                layer.padding_mode = "circular"
+
+
 class CascadeUNet(nn.Module):
     """Resolution-guided x4 generator: low-resolution image + what is there + gsd + noised detail -> detail."""
 

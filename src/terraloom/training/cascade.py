@@ -39,6 +39,7 @@ from terraloom.models.cascade import (
     detail_of,
     image_of,
     reduce4,
+    wrap,
 )
 from terraloom.models.critic import Features
 from terraloom.training.average import update_average
@@ -53,7 +54,7 @@ from terraloom.training.batches import (
     quarters,
 )
 from terraloom.training.contest import load_critic, save_critic
-from terraloom.training.likeness import maps, misses, unlikeness
+from terraloom.training.likeness import looks_apart, misses
 from terraloom.training.looks import Looks
 from terraloom.training.patterns import colour_bands, repeated
 from terraloom.training.polish import Polish
@@ -75,7 +76,6 @@ SMALL_JUDGES = 0.4  # share of chains that end in 64 px, where most labelled ima
 EVEN = 0.08  # range of a parent's neighbouring pixels, of [-1, 1], where a chain teaches little
 PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
 CLEAR, MOST_SEEN = 0.7, 8  # sigma below which looks count, and of how many images
-MAPS = 4  # features compared: strides 2 to 16
 
 
 def ready_network(folder: str, key: str) -> tuple[CascadeUNet, dict[str, Any]]:
@@ -89,16 +89,13 @@ def ready_network(folder: str, key: str) -> tuple[CascadeUNet, dict[str, Any]]:
     return net.requires_grad_(False), found.config.get("training", {})
 
 
-def wrap(net: CascadeUNet) -> None:
+def wrap_crops(net: CascadeUNet) -> None:
     """Make a network take crops for tiles that repeat: a rim must not tell it where it is, in a world nothing does.
 
     At the finest resolution, where wrapping around would take as long as the convolutions, the rim reaches ten cells
     and is let be.
     """
-    for part in (*net.down[1:], *net.up[:-1]):
-        for layer in part.modules():
-            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
-                layer.padding_mode = "circular"
+    wrap(*net.down[1:], *net.up[:-1])
 
 
 def evenness(lr: Tensor) -> Tensor:
@@ -125,7 +122,7 @@ class CascadeTask:
         self.recipe, self.device, self.data = recipe, device, recipe["data"]
         model = CascadeUNet(CascadeConfig(**recipe["model"]))
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-        wrap(self.model)
+        wrap_crops(self.model)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema}
         rate = recipe["optimizer"]["lr"]
@@ -260,8 +257,8 @@ class CascadeTask:
     def _flow(self, lesson: Lesson, rng: np.random.Generator, looks: bool) -> tuple[Tensor, Tensor]:
         """What the seen detail misses (see `misses`), and how unlike the true image it looks.
 
-        Looks, if asked for, count where little noise is left: the mean of
-        all sharp images that a noisy one may be is blurred, and unlike each of them.
+        Looks, if asked for, count where little noise is left: the mean of all sharp images that a noisy one may be is
+        blurred, and unlike each of them.
         """
         truth = lesson.truth
         count = len(truth)
@@ -274,10 +271,8 @@ class CascadeTask:
         if not looks or len(near) == 0:
             return regression, regression.new_zeros(())
         lr = lesson.asked.hr[near]
-        with torch.no_grad():
-            true = maps(self.features, image_of(truth[near], lr))[:MAPS]
-        ours = maps(self.features, image_of(seen[near], lr))[:MAPS]
-        return regression, unlikeness(ours, true).mean()
+        images = image_of(seen[near], lr), image_of(truth[near], lr)
+        return regression, looks_apart(self.features, *images).mean()
 
     def _score(
         self, looks: Looks, kind: str, lesson: Lesson, rng: np.random.Generator

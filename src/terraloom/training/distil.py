@@ -21,8 +21,8 @@ from terraloom.diffusion.flow import carried
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeUNet, image_of
 from terraloom.training.batches import Batch
-from terraloom.training.cascade import MAPS, CascadeTask, ready_network, wrap
-from terraloom.training.likeness import maps, misses, unlikeness
+from terraloom.training.cascade import CascadeTask, ready_network, wrap_crops
+from terraloom.training.likeness import looks_apart, misses
 from terraloom.training.processes import alike
 
 
@@ -46,7 +46,7 @@ class DistilTask(CascadeTask):
             )
         teacher, _ = ready_network(recipe["teacher"], "teacher")
         self.teacher: CascadeUNet = teacher.to(device)
-        wrap(self.teacher)
+        wrap_crops(self.teacher)
 
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the losses and "images"."""
@@ -58,9 +58,8 @@ class DistilTask(CascadeTask):
             sigma = x.new_full((len(x),), now)
             seen, answer = self.see(asked, x, sigma), straight(x, end, now, later)
             missed.append(misses(seen, answer, sigma, torch.ones_like(x[:1, :1])).mean())
-        with torch.no_grad():
-            true = maps(self.features, image_of(ends[-1], asked.hr))[:MAPS]
-        looks = unlikeness(maps(self.features, image_of(seen, asked.hr))[:MAPS], true).mean()
+        images = image_of(seen, asked.hr), image_of(end, asked.hr)
+        looks = looks_apart(self.features, *images).mean()
         loss = torch.stack(missed).mean() + self.recipe["losses"]["likeness"] * looks
         self.update(step, loss, self.optimizers["model"], sync)
         logs = {f"at {s:g}": m.item() for s, m in zip(path, missed, strict=False)}

@@ -10,6 +10,7 @@ from terraloom.models.cascade import SIZES, scaling
 from terraloom.models.critic import Features
 
 FAINT = 0.1  # added to the power of an image's detail before dividing by it
+MAPS = 4  # features compared: strides 2 to 16
 GROWN = 1.5  # a chip of 64 px is shown as 96 px: the coarsest features are 3 x 3
 
 
@@ -44,6 +45,13 @@ def maps(features: Features, images: Tensor) -> list[Tensor]:
     with torch.autocast(images.device.type, torch.bfloat16):
         seen = features(images.contiguous(memory_format=torch.channels_last))
     return [f.float() for f in seen]
+
+
+def looks_apart(features: Features, images: Tensor, true: Tensor) -> Tensor:
+    """`unlikeness` of images (B, 3, H, W) in [-1, 1] and of what they should show, by the finest `MAPS`, (B,)."""
+    with torch.no_grad():
+        right = maps(features, true)[:MAPS]
+    return unlikeness(maps(features, images)[:MAPS], right)
 
 
 def unlikeness(seen: list[Tensor], true: list[Tensor]) -> Tensor:

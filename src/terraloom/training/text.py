@@ -30,14 +30,13 @@ from terraloom.models.satellite_unet import SatelliteUNet
 from terraloom.training.average import update_average
 from terraloom.training.captioned import TextBatch, TextBatches, TextPack
 from terraloom.training.contest import load_critic, save_critic
-from terraloom.training.likeness import looked_at, unlikeness
+from terraloom.training.likeness import MAPS, looked_at, unlikeness
 from terraloom.training.processes import alike
 from terraloom.training.recipe import pace
 from terraloom.training.sharpen import Sharpening
 
 SHOWN = 12  # rows of the contact sheet
 CLEAR = 0.7  # sigma from which on features say nothing of what is seen
-MAPS = 4  # features compared: strides 2 to 16
 
 
 class TextTask:

@@ -121,7 +121,7 @@ def blocks_at(checkpoint: Checkpoint, level: int, block: int, halo: int) -> tupl
     """Side of the blocks of a level and the halo drawn around them, where `block` and `halo` are those of the finest.
 
     At most 256 px and half of the halo for what a coarse network draws: it is asked several times for levels that are
-    seen in small parts. With shipped weights its half of the usual halo changes a pixel in a thousand, by 1/255.
+    seen in small parts. With shipped weights that halo changes under a thousandth of their pixels, by 2/255 at most.
     """
     part = checkpoint.at(level)
     if level <= BASE_LEVEL or part is checkpoint:

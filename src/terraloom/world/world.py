@@ -102,7 +102,7 @@ class World:
         self._maps, self._folder = (base_map, ground), cache_folder(cache)
         self._base_blocks = BlockCache(self._folder, f"base-{base_map.digest}-{block}")
         self._lock = threading.RLock()
-        self._shape = partial(engines.blocks_at, checkpoint, block=block, halo=halo)
+        self._shape = once(partial(engines.blocks_at, checkpoint, block=block, halo=halo))
         self._start = _starter(name, precision, checkpoint, self._shape)
         self._pyramid = self._open(noise)
 
