@@ -1,5 +1,6 @@
 # `make run` and `make test` need python3 (3.11 or newer) and make, nothing else: both create .venv from nothing.
 PYTHON ?= python3
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -12,8 +13,8 @@ help: ## list the targets
 run: .venv/run.stamp ## install, then generate a real place at 10 m and a zoom strip into out/
 	@$(PY) -m terraloom demo --out-dir out
 
-test: .venv/dev.stamp ## install, then run the whole test suite
-	$(PY) -m pytest
+test: .venv/dev.stamp ## install, then run the whole test suite, a file of tests to each of JOBS processes (one a core)
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: .venv/dev.stamp ## ruff: rules and format
 	$(PY) -m ruff check .

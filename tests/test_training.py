@@ -262,10 +262,27 @@ def test_a_student_walks_in_few_steps_where_its_teacher_arrives(
     )  # so small a network, with random weights to follow, comes no nearer soon
 
 
+@pytest.mark.parametrize(
+    "schedule, named",
+    [
+        ({"substeps": 0}, "schedule.substeps"),
+        ({"substeps": 2, "shares": {"paired": 0.5, "chain": 0.5}}, "has chains"),
+    ],
+)
+def test_a_teacher_asks_for_steps_and_no_chains(
+    recipe: Path, pack_path: Path, schedule: dict[str, Any], named: str
+) -> None:
+    settings = load_recipe(recipe) | {"teacher": "cascade"}
+    settings["schedule"] |= {"shares": {"paired": 1.0}} | schedule
+    with pytest.raises(InvalidInput, match=named):
+        DistilTask(settings, Pack.load(pack_path), torch.device("cpu"))
+
+
 def test_a_recipe_with_a_teacher_is_distilled(
     trained: Path, recipe: Path, pack_path: Path, tmp_path: Path
 ) -> None:
     settings = recipe.read_text().replace("[schedule]", "[schedule]\nsubsteps = 2")
+    settings = settings.replace("chain = 0.3, ", "")
     taught = tmp_path / "taught.toml"
     taught.write_text(f'teacher = "{trained / "checkpoint"}"\n{settings}')
     run(taught, pack_path, tmp_path / "out", threads=1, steps=2, start=trained / "checkpoint")

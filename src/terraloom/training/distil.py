@@ -36,8 +36,13 @@ class DistilTask(CascadeTask):
     """What the loop trains where a recipe has a `teacher`."""
 
     def __init__(self, recipe: dict[str, Any], pack: Pack, device: torch.device) -> None:
-        """Raise InvalidInput for a recipe without `schedule.substeps`; otherwise as `CascadeTask`."""
+        """Raise InvalidInput for a recipe without `schedule.substeps` or with chains; otherwise as `CascadeTask`."""
         super().__init__(recipe, pack, device)
+        if recipe["schedule"]["shares"].get("chain", 0) > 0:
+            raise InvalidInput(
+                "schedule.shares of the recipe has chains, which have no place under a teacher: take `chain` out, "
+                "of paired, small and flat any may be left"
+            )
         self.substeps = recipe["schedule"].get("substeps")
         if not isinstance(self.substeps, int) or self.substeps < 1:
             raise InvalidInput(
