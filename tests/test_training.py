@@ -18,9 +18,9 @@ from PIL import Image
 from terraloom.data.packed import Pack, Sample, write_pack
 from terraloom.diffusion.flow import carried, walked
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
-from terraloom.models.cascade import CascadeConfig, CascadeUNet, reduce4
+from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, reduce4
 from terraloom.models.critic import Critic, Features
-from terraloom.training.batches import Batch, Batches, degraded_pair, flattened
+from terraloom.training.batches import Batch, Batches, degraded_pair, faded, flattened
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.contest import contest
 from terraloom.training.distil import DistilTask, straight
@@ -66,7 +66,7 @@ critic_lr = 3e-4
 ema = 0.99
 [schedule]
 polish = { paired = 0.5, small = 0.5, flat = 0.5, chain = 0.5 }
-shares = { paired = 0.3, small = 0.2, chain = 0.3, flat = 0.2 }
+shares = { paired = 0.2, small = 0.2, chain = 0.3, flat = 0.2, faded = 0.1 }
 middle = 0.0
 [losses]
 likeness = 0.15
@@ -392,6 +392,9 @@ def test_targets_stay_consistent_with_their_inputs() -> None:
     assert float((reduce4(target) - lr)[..., 2:-2, 2:-2].abs().mean()) < 0.02
     flat, _ = flattened(target, lr, rng)
     assert bool((flat.std((2, 3)) < 0.2 * lr.std((2, 3))).all())
+    faint, fainter = faded(target, lr, rng)
+    assert bool((faint.std((2, 3)) < lr.std((2, 3))).all())
+    assert torch.allclose(fainter - bicubic4(faint), target - bicubic4(lr), atol=1e-5)
 
 
 def test_lattice_share_finds_a_repeated_cell_and_not_noise() -> None:

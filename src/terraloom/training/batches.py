@@ -238,6 +238,21 @@ def flattened(hr: Tensor, lr: Tensor, rng: np.random.Generator) -> tuple[Tensor,
     return flat, hr + bicubic4(flat - lr)
 
 
+def faded(hr: Tensor, lr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """(a fainter low resolution, the real detail on it): half of images at all scales, half in their own detail only.
+
+    Own outputs are fainter than real images. Who takes a faintly drawn place for an even one draws it fainter still,
+    level after level.
+    """
+    n = hr.shape[0]
+    keep = _uniform(rng, 0.12, 1, n, 1, 1, 1)
+    smooth = bicubic4(reduce4(lr))
+    everywhere = torch.from_numpy(rng.random((n, 1, 1, 1)) < 0.5)
+    under = torch.where(everywhere, lr.mean((2, 3), keepdim=True).expand_as(lr), smooth)
+    faint = quantise(under + keep * (lr - under))
+    return faint, hr + bicubic4(faint - lr)
+
+
 def quarters(batch: Batch) -> Batch:
     """Every image cut in four, (B, ...) -> (4 B, ...)."""
 

@@ -8,9 +8,10 @@ A step is one of three, by the recipe's shares for its kind:
              and where little noise is left features of the image that is seen (`terraloom.training.likeness`)
 The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one. Scores
 compare place with place, so alone they forget what a city looks like where none was seen: that is the critic's part.
-Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
+Five kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
     flat            a nearly constant one with its land cover told: an even grey that is a city must become one
+    faded           one that shows less than it should, as own outputs do
     chain           a real image of *another* level or sensor, or what the network drew from one, under the detail of a
                     real image of that gsd and land cover. This is what happens at run time. Only where the parent is
                     even is there anything to learn: elsewhere the detail would have to follow what the parent shows.
@@ -49,6 +50,7 @@ from terraloom.training.batches import (
     Batches,
     crop_at,
     degraded_pair,
+    faded,
     flattened,
     quantise,
     quarters,
@@ -205,6 +207,8 @@ class CascadeTask:
         lr, hr = degraded_pair(batch.hr, rng)
         if kind == "flat":
             lr, hr = flattened(hr, lr, rng)
+        elif kind == "faded":
+            lr, hr = faded(hr, lr, rng)
         real = replace(batch, hr=hr).to(self.device)
         asked = replace(real, hr=lr.to(self.device))
         truth = detail_of(real.hr, asked.hr)
