@@ -24,7 +24,7 @@ from terraloom.training.batches import Batch, Batches, degraded_pair, faded, fla
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.contest import contest
 from terraloom.training.distil import DistilTask, straight
-from terraloom.training.likeness import maps
+from terraloom.training.likeness import maps, misses
 from terraloom.training.loop import run
 from terraloom.training.patterns import colour_bands, dots_share, lattice_share
 from terraloom.training.polish import mistold
@@ -395,6 +395,22 @@ def test_targets_stay_consistent_with_their_inputs() -> None:
     faint, fainter = faded(target, lr, rng)
     assert bool((faint.std((2, 3)) < lr.std((2, 3))).all())
     assert torch.allclose(fainter - bicubic4(faint), target - bicubic4(lr), atol=1e-5)
+
+
+def test_a_miss_counts_by_what_the_parent_shows_and_not_by_the_truth() -> None:
+    generator = torch.Generator().manual_seed(0)
+    faint, bold, off = torch.randn(3, 2, 45, 16, 16, generator=generator) * torch.tensor(
+        [0.1, 3.0, 0.5]
+    ).reshape(3, 1, 1, 1, 1)
+    parents = (
+        torch.rand(2, 3, 16, 16, generator=generator)
+        * torch.tensor([0.01, 1.0])[:, None, None, None]
+    )
+    sigma, weight = torch.full((2,), 0.5), torch.ones(1, 1, 1, 1)
+    one, two = (misses(truth + off, truth, sigma, weight, parents) for truth in (faint, bold))
+    assert torch.allclose(one, two, rtol=1e-4)
+    even, busy = misses(off, torch.zeros_like(off), sigma, weight, parents)
+    assert even > 2 * busy
 
 
 def test_lattice_share_finds_a_repeated_cell_and_not_noise() -> None:

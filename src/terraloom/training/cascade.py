@@ -77,7 +77,7 @@ CUTS = {
 SMALL_JUDGES = 0.4  # share of chains that end in 64 px, where most labelled images are (EuroSAT)
 EVEN = 0.08  # range of a parent's neighbouring pixels, of [-1, 1], where a chain teaches little
 PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
-CLEAR, MOST_SEEN = 0.7, 8  # sigma below which looks count, and of how many images
+CLEAR, MOST_SEEN = 0.4, 8  # sigma below which looks count, and of how many images
 
 
 def ready_network(folder: str, key: str) -> tuple[CascadeUNet, dict[str, Any]]:
@@ -270,7 +270,7 @@ class CascadeTask:
         sigma = np.where(rng.random(count) < PURE, 1.0, 1 / (1 + np.exp(-sigma)))
         s = torch.from_numpy(sigma.clip(CLEANEST, 1).astype(np.float32)).to(self.device)
         seen = self.see(lesson.asked, noised(truth, self.noise(truth[:, :3], rng), s), s)
-        regression = misses(seen, truth, s, lesson.weight).mean()
+        regression = misses(seen, truth, s, lesson.weight, lesson.asked.hr).mean()
         near = torch.nonzero(s < CLEAR)[:MOST_SEEN, 0]
         if not looks or len(near) == 0:
             return regression, regression.new_zeros(())

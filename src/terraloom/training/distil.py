@@ -62,7 +62,8 @@ class DistilTask(CascadeTask):
         for x, end, (now, later) in zip(starts, ends, pairwise(path), strict=True):
             sigma = x.new_full((len(x),), now)
             seen, answer = self.see(asked, x, sigma), straight(x, end, now, later)
-            missed.append(misses(seen, answer, sigma, torch.ones_like(x[:1, :1])).mean())
+            even = torch.ones_like(x[:1, :1])
+            missed.append(misses(seen, answer, sigma, even, asked.hr).mean())
         images = image_of(seen, asked.hr), image_of(end, asked.hr)
         looks = looks_apart(self.features, *images).mean()
         loss = torch.stack(missed).mean() + self.recipe["losses"]["likeness"] * looks

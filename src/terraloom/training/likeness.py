@@ -6,31 +6,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terraloom.models.cascade import SIZES, scaling
+from terraloom.models.cascade import SIZES, detail_of, reduce4, scaling
 from terraloom.models.critic import Features
 
-FAINT = 0.1  # added to the power of an image's detail before dividing by it
+FAINT, GOES_ON = (
+    0.4,
+    0.3,
+)  # power of detail under an even parent, and beyond that as part of the parent's own
 MAPS = 4  # features compared: strides 2 to 16
 GROWN = 1.5  # a chip of 64 px is shown as 96 px: the coarsest features are 3 x 3
 
 
-def misses(seen: Tensor, truth: Tensor, sigma: Tensor, weight: Tensor) -> Tensor:
-    """Squared error of seen detail in the network's own scaling, relative to the power of the true one.
+def misses(seen: Tensor, truth: Tensor, sigma: Tensor, weight: Tensor, lr: Tensor) -> Tensor:
+    """Squared error of seen detail in the network's own scaling, relative to the power that its parent promises.
 
-    A faint image counts as much as a bold one.
+    A faint image counts about as much as a bold one. But never by the truth's own power: the mean of all that an image
+    may be would then count the faint ones more, at every sigma, and what is drawn would be faint (by power, less than
+    half of real detail under a parent that shows little).
 
     Args:
         seen: (B, 45, h, w) waves.
         truth: (B, 45, h, w) waves.
         sigma: (B,) where it was seen.
         weight: (B, 1, h, w) or (1, 1, 1, 1) of cells.
+        lr: (B, 3, h, w) the parent as it was shown, in [-1, 1].
 
     Returns:
         (B,)
     """
     sizes = SIZES.to(seen.device)[:, None, None]
     error = (weight * ((seen - truth) / scaling(sigma)[1]) ** 2 * sizes).mean((1, 2, 3))
-    return error / ((truth.square() / sizes).mean((1, 2, 3)) + FAINT)
+    own = (detail_of(lr, reduce4(lr)).square() / sizes).mean((1, 2, 3))
+    return error / (GOES_ON * own + FAINT)
 
 
 def looked_at(features: Features, images: Tensor) -> list[Tensor]:
