@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terraloom.diffusion.flow import carried, noised, walked
+from terraloom.diffusion.flow import carried, heun, noised, walked
 from terraloom.models.cascade import (
     BASIS,
     SIZES,
@@ -87,6 +88,12 @@ def test_a_walk_reaches_the_right_spread() -> None:
     eps = torch.randn(1, 1, 128, 128, generator=torch.Generator().manual_seed(0))
     path = tuple(float(s) for s in np.linspace(1, 1 / 400, 400))
     assert float(walked(see, eps, path).std()) == pytest.approx(size, rel=0.03)
+    few = np.linspace(1, 0, 9) ** 1.5
+    x = eps
+    for now, later in pairwise(few.tolist()):
+        x = heun(see, x, now, later)
+    assert float(x.std()) == pytest.approx(size, rel=0.03)
+    assert float(walked(see, eps, tuple(few[:-1].tolist())).std()) < 0.9 * size
 
 
 def test_scaling_keeps_what_is_clean_and_trusts_nothing_in_noise() -> None:

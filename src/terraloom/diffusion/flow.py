@@ -64,6 +64,20 @@ def walked(see: Callable[[Tensor, float], Tensor], eps: Tensor, path: Sequence[f
     return x
 
 
+def heun(
+    see: Callable[[Tensor, float], Tensor], x_sigma: Tensor, now: float, later: float
+) -> Tensor:
+    """x at the smaller sigma `later` by the mean of the velocities at both ends (Karras et al. 2022, algorithm 1).
+
+    Two evaluations, one where `later` is 0. Euler's steps lose power, a fifth of it in fourteen.
+    """
+    velocity = (x_sigma - see(x_sigma, now)) / now
+    reached = x_sigma + (later - now) * velocity
+    if later == 0:
+        return reached
+    return x_sigma + (later - now) * (velocity + (reached - see(reached, later)) / later) / 2
+
+
 def flow_loss(velocity: Tensor, x: Tensor, eps: Tensor) -> Tensor:
     """Mean squared error of the velocity, a scalar."""
     return F.mse_loss(velocity.float(), eps - x)
