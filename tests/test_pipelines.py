@@ -204,6 +204,37 @@ def test_a_large_image_shows_its_base(pipe: TextToImage) -> None:
     assert (torch.nn.functional.avg_pool2d(large, 2) - base).abs().max() <= 1.01
 
 
+def test_a_wide_image_is_drawn_over_a_plan(
+    pipe: TextToImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan is what a chip of twice the gsd would be; with latents there is none."""
+    asked: list[tuple[int, float]] = []
+    begun: list[Tensor] = []
+    advance = text_to_image.sampling.advance
+
+    def spy(scheduler: Any, net: Any, x: Tensor, t: Tensor, *others: Any) -> Tensor:
+        asked.append((x.shape[-1], float(t)))
+        begun.append(x)
+        return advance(scheduler, net, x, t, *others)
+
+    monkeypatch.setattr(text_to_image.sampling, "advance", spy)
+    wide = {"height": 64, "width": 64, "num_inference_steps": 8, "output_type": "latent"}
+    drawn = draw(pipe, metadata=Metadata(gsd=10.0), **wide)
+    chips, over = asked[:8], asked[8:]
+    assert [side for side, _ in chips] == [8] * 8 and {side for side, _ in over} == {32}
+    assert [t for _, t in over] == [t for _, t in chips if t <= 860] and len(over) < 8
+    alone = draw(pipe, metadata=Metadata(gsd=20.0), num_inference_steps=8, output_type="pt", seed=0)
+    start = torch.nn.functional.pixel_shuffle(begun[8], 2)
+    shown = torch.nn.functional.avg_pool2d(start, 4) / (1 - over[0][1] / 1000)
+    noise = over[0][1] / 1000 / (1 - over[0][1] / 1000) / 4
+    assert float((shown - (2 * alone - 1)).std()) == pytest.approx(noise, rel=0.1)
+    asked.clear()
+    mine = draw(pipe, latents=torch.randn(1, 12, 32, 32), **wide)
+    assert [side for side, _ in asked] == [32] * 8 and not torch.equal(mine, drawn)
+    one = draw(pipe, **{**wide, "num_inference_steps": 1})
+    assert bool(one.isfinite().all())
+
+
 # --- conventions
 
 
@@ -267,10 +298,16 @@ def test_latents_begin(pipe: TextToImage) -> None:
 )
 def test_schedulers_may_be_swapped(pipe: TextToImage, scheduler: Any) -> None:
     """All of them solve the same equation: with many steps they agree."""
-    usual = draw(pipe, num_inference_steps=20, guidance_scale=1.0, output_type="latent")
-    pipe.scheduler = scheduler
-    other = draw(pipe, num_inference_steps=20, guidance_scale=1.0, output_type="latent")
-    assert 0 < (usual - other).abs().mean() < 0.02 * usual.abs().mean()
+    kept, pipe.scheduler = pipe.scheduler, scheduler
+    # the second over a plan, which each begins at its own first sigma below the wanted one
+    for side, apart in ((16, 0.02), (32, 0.1)):
+        pipe.scheduler, kept = kept, pipe.scheduler
+        asked: dict[str, Any] = {"num_inference_steps": 20, "output_type": "latent"}
+        asked |= {"guidance_scale": 1.0, "height": side, "width": side}
+        usual = draw(pipe, **asked)
+        pipe.scheduler, kept = kept, pipe.scheduler
+        other = draw(pipe, **asked)
+        assert 0 < (usual - other).abs().mean() < apart * usual.abs().mean()
 
 
 def test_the_end_of_a_long_prompt_is_named(pipe: TextToImage) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,11 +118,32 @@ def test_any_size_shows_the_ground_of_its_base(height: int, width: int) -> None:
     assert shown == pytest.approx(1 - left, abs=0.15)
 
 
+@given(st.integers(16, 256), st.integers(16, 256))
+def test_a_plan_is_a_chip_of_the_ground_of_its_base(height: int, width: int) -> None:
+    size = Size(height, width, 16, 8)
+    h, w = size.plan
+    assert h % 8 == w % 8 == 0 and max(h, w) == 16
+    base = size.base
+    assert size.planned == max(base) / 16
+    if size.planned > 1:
+        ramp = torch.linspace(-1, 1, w).expand(1, 3, h, w)
+        over = size.over(ramp)
+        assert over.shape[2:] == base
+        middle = over[0, 0, base[0] // 2]
+        assert float(middle[-1] - middle[0]) == pytest.approx(
+            2 * base[1] / (w * size.planned), abs=0.3
+        )
+    known = size.of_plan(Metadata(gsd=3.0))
+    assert known is not None and known.gsd is not None
+    assert known.gsd == pytest.approx(3.0 * size.coarser * size.planned**0.5)
+
+
 def test_metadata_of_the_base_stay_legal() -> None:
     size = Size(1024, 64, 64, 16)
     known = size.of_base(Metadata(gsd=150_000))
     assert known is not None and known.gsd == 200_000
-    assert size.of_base(None) is None
+    assert size.of_base(None) is None and size.of_plan(None) is None
+    assert size.of_plan(Metadata(gsd=150_000)) == known
     assert size.of_base(Metadata(lat=1)) == Metadata(lat=1)
 
 

@@ -70,6 +70,15 @@ def timesteps(scheduler: Any, steps: int, device: torch.device) -> Tensor:
     return times
 
 
+def from_sigma(scheduler: Any, times: Tensor, sigma: float) -> Tensor:
+    """Of a flow's prepared timesteps those from `sigma` down, the last at least; the scheduler begins there."""
+    first = min(int((times > STEPS * sigma).sum()), len(times) - 1)
+    if first > 0:  # Heun's go by twos after the first
+        first += getattr(scheduler, "order", 1) - 1
+    scheduler.set_begin_index(first)
+    return times[first:]
+
+
 def predict(unet: Any, x: Tensor, t: Tensor, told: Conditions, project: bool = False) -> Tensor:
     """The guided prediction for one image, (1, C, h, w) -> (1, C, h, w) float32.
 

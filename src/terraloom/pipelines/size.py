@@ -1,9 +1,10 @@
 """How an image of the asked size comes from a network that was trained on small chips.
 
 The network draws up to `WIDE` times its chip's side by itself, in the proportions and at the gsd that were asked for
-(the base). A larger image is drawn with its longest side that wide, and so at a coarser gsd; the cascade refines that
-x4, and what comes out is cut and reduced to the size. So 512 px at 10 m are 256 px at 20 m, refined to 1024 px at 5 m,
-reduced by 2.
+(the base). It was shown few images wider than a chip and lays out nothing larger, so the base is drawn over a plan: the
+same words on one chip, enlarged. A larger image is drawn with its longest side that wide, and so at a coarser gsd; the
+cascade refines that x4, and what comes out is cut and reduced to the size. So 512 px at 10 m are 256 px at 20 m,
+refined to 1024 px at 5 m, reduced by 2.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from terraloom.errors import InvalidInput
 from terraloom.metadata import RANGES, Metadata
@@ -24,6 +27,7 @@ WIDE = (
     4  # sides of a chip that the network draws in one piece; recipes/text.toml trains it for that
 )
 FACTOR = 4  # of the cascade
+HALFWAY = 0.5  # of the logarithm of the gsd, from the base's to the plan's
 USUAL_GSD = (
     10.0  # metres per pixel of a base that is not told its gsd: what most training images have
 )
@@ -86,11 +90,38 @@ class Size:
         """
         return 1 + (guidance - 1) * self.chip / max(self.chip, *self.base)
 
+    @property
+    def planned(self) -> float:
+        """How many times coarser than the base its plan is: one of the chip's longest side; 1 means none."""
+        return max(1.0, max(self.base) / self.chip)
+
+    @property
+    def plan(self) -> tuple[int, int]:
+        """(height, width) of the plan: the base's ground, and up to `step` pixels more."""
+        h, w = (math.ceil(side / self.planned / self.step) * self.step for side in self.base)
+        return h, w
+
+    def of_plan(self, metadata: Metadata | None) -> Metadata | None:
+        """The metadata that the plan is drawn with: of a gsd halfway, as few images are known that far out."""
+        known = self.of_base(metadata)
+        if known is None or known.gsd is None:
+            return known
+        return replace(known, gsd=min(known.gsd * self.planned**HALFWAY, RANGES["gsd"][1]))
+
     def of_base(self, metadata: Metadata | None) -> Metadata | None:
         """The metadata that the base is drawn with."""
         if metadata is None or metadata.gsd is None:
             return metadata
         return replace(metadata, gsd=min(metadata.gsd * self.coarser, RANGES["gsd"][1]))
+
+    def over(self, plans: Tensor) -> Tensor:
+        """Plans (B, 3, h, w) enlarged to the base, their middle, bicubic."""
+        large = F.interpolate(
+            plans.clamp(-1, 1), scale_factor=self.planned, mode="bicubic", align_corners=False
+        )
+        h, w = self.base
+        top, left = ((n - side) // 2 for n, side in zip(large.shape[2:], (h, w), strict=True))
+        return large[:, :, top : top + h, left : left + w]
 
     def finish(self, image: Pixels) -> Pixels:
         """Cut the middle out of the base, refined or not, and reduce it: uint8 (3, h, w) -> (3, height, width)."""

@@ -15,6 +15,7 @@ from diffusers.utils.import_utils import is_accelerate_available
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from terraloom.diffusion.flow import STEPS, noised
 from terraloom.errors import InvalidInput
 from terraloom.metadata import Metadata
 from terraloom.models.autoencoder import PixelAutoencoder
@@ -27,6 +28,9 @@ from terraloom.pipelines.refine import refine
 from terraloom.pipelines.size import USUAL_GSD, Pixels, Size
 from terraloom.weights import LOADER, find_pipeline, load_unet
 
+PLANNED = 0.86  # sigma from which a wide image is drawn over its plan; below 0.75 it keeps the plan's large pixels
+
+Changed = Callable[[Metadata | None], Metadata | None]
 Callback = Callable[[DiffusionPipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -172,7 +176,7 @@ class TextToImage(LocalPipeline):
             num_images_per_prompt: 1 or more.
             seed: image i has the bytes of a call of its own with seed + i.
             generator: instead of a seed, one for all images or a list with one for each.
-            latents: instead of noise, (images, channels, h, w) float of the network's size.
+            latents: instead of noise and plan, (images, channels, h, w) float of the network's size.
             output_type: "pil"; "np" (n, h, w, 3) or "pt" (n, 3, h, w), float32 0..1; "latent", not refined.
             return_dict: whether to return an object with `images`, or a tuple.
             callback_on_step_end: f(pipe, step, timestep, {"latents": ...}); what it returns replaces them.
@@ -184,18 +188,26 @@ class TextToImage(LocalPipeline):
         images = prompts.wanted(prompt, negative_prompt, metadata, num_images_per_prompt)
         output.check(output_type, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         size, shape = self._canvas(height, width)
-        scale = guidance_scale
-        if scale is None:
-            usual = self.config.guidance
-            scale = usual if size is None else size.milder(usual)
-        scales = Scales(
-            scale, scale if metadata_guidance_scale is None else metadata_guidance_scale
+        usual = self.config.guidance if guidance_scale is None else guidance_scale
+        scale = usual
+        if guidance_scale is None and size is not None:
+            scale = size.milder(usual)
+        scales, bold = (
+            Scales(n, n if metadata_guidance_scale is None else metadata_guidance_scale)
+            for n in (scale, usual)
         )
         source = sampling.generators(seed, generator, len(images))
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
         times = sampling.timesteps(self.scheduler, steps, self._execution_device)
+        start = None
+        if latents is None and size is not None and size.planned > 1 and self.config.projected:
+            start = self._plan(images, size, times, bold, source)
+            times = sampling.timesteps(self.scheduler, steps, self._execution_device)
+            times = sampling.from_sigma(self.scheduler, times, PLANNED)
         x = self._noise(latents, (len(images), *shape), source)
-        told = self._conditions(images, size, scales)
+        if start is not None:
+            x = noised(start, x, times[:1] / STEPS)
+        told = self._conditions(images, size.of_base if size else None, scales)
         self._guidance_scale, self._num_timesteps, self._interrupt = scale, len(times), False
         for i, t in enumerate(self.progress_bar(times)):
             if self.interrupt:
@@ -233,6 +245,25 @@ class TextToImage(LocalPipeline):
                 raise InvalidInput(f"{name} {n!r} is not a positive multiple of {factor} pixels")
         return None, (channels, height // factor, width // factor)
 
+    def _plan(
+        self,
+        images: list[prompts.Wanted],
+        size: Size,
+        times: Tensor,
+        scales: Scales,
+        source: sampling.Generators,
+    ) -> Tensor:
+        """Where everything is in wide images: their prompts drawn on one chip, enlarged; latents, float32."""
+        h, w = (n // self.vae.config.factor for n in size.plan)
+        x = self._noise(None, (len(images), self.unet.config.in_channels, h, w), source)
+        told = self._conditions(images, size.of_plan, scales)
+        for t in times:
+            x = sampling.advance(
+                self.scheduler, self.unet, x, t, told, source, self.config.projected
+            )
+        start: Tensor = self.vae.encode(size.over(self.vae.decode(x).sample.float()))
+        return start
+
     def _noise(
         self, latents: Tensor | None, shape: tuple[int, ...], source: sampling.Generators
     ) -> Tensor:
@@ -245,9 +276,9 @@ class TextToImage(LocalPipeline):
         return latents.to(device, torch.float32) * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
     def _conditions(
-        self, images: list[prompts.Wanted], size: Size | None, scales: Scales
+        self, images: list[prompts.Wanted], changed: Changed | None, scales: Scales
     ) -> list[Conditions]:
-        """What the network is told about each image."""
+        """What the network is told about each image, with its metadata `changed`."""
         takes_metadata = self.unet.config.get("use_metadata", False)
         if not takes_metadata and any(image.metadata for image in images):
             raise InvalidInput(
@@ -258,7 +289,7 @@ class TextToImage(LocalPipeline):
         learned = self.unet.config.get("missing") == "learned"
         told: dict[prompts.Wanted, Conditions] = {}
         for image in images:
-            known = size.of_base(image.metadata) if size else image.metadata
+            known = changed(image.metadata) if changed else image.metadata
             numbers = torch.full((7,), torch.nan) if takes_metadata else None
             if takes_metadata and known is not None and known != Metadata():
                 convention: Any = "terraloom" if learned else "diffusionsat"
