@@ -198,15 +198,7 @@ class TextToImage(LocalPipeline):
         )
         source = sampling.generators(seed, generator, len(images))
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
-        times = sampling.timesteps(self.scheduler, steps, self._execution_device)
-        start = None
-        if latents is None and size is not None and size.planned > 1 and self.config.projected:
-            start = self._plan(images, size, times, bold, source)
-            times = sampling.timesteps(self.scheduler, steps, self._execution_device)
-            times = sampling.from_sigma(self.scheduler, times, PLANNED)
-        x = self._noise(latents, (len(images), *shape), source)
-        if start is not None:
-            x = noised(start, x, times[:1] / STEPS)
+        times, x = self._begin(images, size, shape, steps, bold, latents, source)
         told = self._conditions(images, size.of_base if size else None, scales)
         self._guidance_scale, self._num_timesteps, self._interrupt = scale, len(times), False
         for i, t in enumerate(self.progress_bar(times)):
@@ -245,11 +237,32 @@ class TextToImage(LocalPipeline):
                 raise InvalidInput(f"{name} {n!r} is not a positive multiple of {factor} pixels")
         return None, (channels, height // factor, width // factor)
 
+    def _begin(
+        self,
+        images: list[prompts.Wanted],
+        size: Size | None,
+        shape: tuple[int, int, int],
+        steps: int,
+        scales: Scales,
+        latents: Tensor | None,
+        source: sampling.Generators,
+    ) -> tuple[Tensor, Tensor]:
+        """The timesteps, and what they begin with: noise, or of a wide image its plan, noised; float32."""
+        whole = (len(images), *shape)
+        wide = size is not None and size.planned > 1 and self.config.projected
+        if size is None or not wide or latents is not None:
+            times = sampling.timesteps(self.scheduler, steps, self._execution_device)
+            return times, self._noise(latents, whole, source)
+        plan = self._plan(images, size, steps, scales, source)
+        times = sampling.timesteps(self.scheduler, steps, self._execution_device)
+        times = sampling.from_sigma(self.scheduler, times, PLANNED)
+        return times, noised(plan, self._noise(None, whole, source), times[:1] / STEPS)
+
     def _plan(
         self,
         images: list[prompts.Wanted],
         size: Size,
-        times: Tensor,
+        steps: int,
         scales: Scales,
         source: sampling.Generators,
     ) -> Tensor:
@@ -257,7 +270,7 @@ class TextToImage(LocalPipeline):
         h, w = (n // self.vae.config.factor for n in size.plan)
         x = self._noise(None, (len(images), self.unet.config.in_channels, h, w), source)
         told = self._conditions(images, size.of_plan, scales)
-        for t in times:
+        for t in sampling.timesteps(self.scheduler, steps, self._execution_device):
             x = sampling.advance(
                 self.scheduler, self.unet, x, t, told, source, self.config.projected
             )
