@@ -231,6 +231,7 @@ def test_generate_with_the_shipped_model(settings: Settings) -> None:
 
 
 def test_metrics(client: TestClient) -> None:
+    assert client.get(f"{TILES}/8/155/107.png").status_code == 200  # of drawn blocks
     text = client.get("/metrics").text
     for name in ("terraloom_requests_total", "terraloom_blocks_drawn_total", "terraloom_queue"):
         assert f"\n{name}" in text
