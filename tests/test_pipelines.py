@@ -221,6 +221,7 @@ def test_a_wide_image_is_drawn_over_a_plan(
     monkeypatch.setattr(text_to_image.sampling, "advance", spy)
     wide = {"height": 64, "width": 64, "num_inference_steps": 8, "output_type": "latent"}
     drawn = draw(pipe, metadata=Metadata(gsd=10.0), **wide)
+    mild = pipe.guidance_scale
     chips, over = asked[:4], asked[4:]
     assert [side for side, _ in chips] == [8] * 4 and {side for side, _ in over} == {32}
     every = text_to_image.sampling.timesteps(pipe.scheduler, 8, torch.device("cpu")).tolist()
@@ -230,6 +231,8 @@ def test_a_wide_image_is_drawn_over_a_plan(
     shown = torch.nn.functional.avg_pool2d(start, 4) / (1 - over[0][1] / 1000)
     noise = over[0][1] / 1000 / (1 - over[0][1] / 1000) / 4
     assert float((shown - (2 * alone - 1)).std()) == pytest.approx(noise, rel=0.1)
+    told = draw(pipe, metadata=Metadata(gsd=10.0), guidance_scale=mild, **wide)
+    assert torch.equal(told, drawn)  # what a file's tags say draws it again
     asked.clear()
     mine = draw(pipe, latents=torch.randn(1, 12, 32, 32), **wide)
     assert [side for side, _ in asked] == [32] * 8 and not torch.equal(mine, drawn)

@@ -150,6 +150,8 @@ def test_metadata_of_the_base_stay_legal() -> None:
 def test_wide_images_are_guided_less() -> None:
     found = [Size(n, 64, 64, 16).milder(4.5) for n in (64, 128, 256, 1024)]
     assert found == [4.5, 2.75, 1.875, 1.875]
+    wide = Size(256, 64, 64, 16)
+    assert [wide.bolder(g, 4.5) for g in (1.0, 1.875, 3.0, 6.0)] == [1.0, 4.5, 4.5, 6.0]
 
 
 @pytest.mark.parametrize("sides", [(63, 64), (64, 1025), (64.0, 64), (0, 0), ("64", 64)])

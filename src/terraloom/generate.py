@@ -166,7 +166,7 @@ def provenance(pipe: TextToImage, order: Order, seed: int) -> dict[str, str]:
         **synthetic_tags(CREDITS),
         "TERRALOOM_PROMPT": order.prompt,
         "TERRALOOM_SEED": str(seed),
-        "TERRALOOM_STEPS": str(pipe.num_timesteps),
+        "TERRALOOM_STEPS": str(pipe.config.steps if order.steps is None else order.steps),
         "TERRALOOM_GUIDANCE": f"{pipe.guidance_scale:g}",
         "TERRALOOM_MODEL": pipe.digest,
         "TERRALOOM_MODEL_NAME": pipe.name,

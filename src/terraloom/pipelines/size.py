@@ -88,7 +88,11 @@ class Size:
         What it adds piles up over a wide image: shapes become blots of one colour. So its excess over 1 falls with the
         side.
         """
-        return 1 + (guidance - 1) * self.chip / max(self.chip, *self.base)
+        return 1 + (guidance - 1) / self.planned
+
+    def bolder(self, guidance: float, most: float) -> float:
+        """The guidance scale for the plan, from the base's: `milder` undone, up to `most` or the base's own."""
+        return min(1 + (guidance - 1) * self.planned, max(guidance, most))
 
     @property
     def planned(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ class TextToImage(LocalPipeline):
 
     @property
     def num_timesteps(self) -> int:
-        """Steps of the latest call."""
+        """Steps of the latest call; of a wide image those that are drawn over its plan."""
         return self._num_timesteps
 
     @property
@@ -188,17 +189,16 @@ class TextToImage(LocalPipeline):
         images = prompts.wanted(prompt, negative_prompt, metadata, num_images_per_prompt)
         output.check(output_type, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         size, shape = self._canvas(height, width)
-        usual = self.config.guidance if guidance_scale is None else guidance_scale
-        scale = usual
-        if guidance_scale is None and size is not None:
-            scale = size.milder(usual)
-        scales, bold = (
-            Scales(n, n if metadata_guidance_scale is None else metadata_guidance_scale)
-            for n in (scale, usual)
+        scale = guidance_scale
+        if scale is None:
+            usual = self.config.guidance
+            scale = usual if size is None else size.milder(usual)
+        scales = Scales(
+            scale, scale if metadata_guidance_scale is None else metadata_guidance_scale
         )
         source = sampling.generators(seed, generator, len(images))
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
-        times, x = self._begin(images, size, shape, steps, bold, latents, source)
+        times, x = self._begin(images, size, shape, steps, scales, latents, source)
         told = self._conditions(images, size.of_base if size else None, scales)
         self._guidance_scale, self._num_timesteps, self._interrupt = scale, len(times), False
         for i, t in enumerate(self.progress_bar(times)):
@@ -269,7 +269,8 @@ class TextToImage(LocalPipeline):
         """Where everything is in wide images: their prompts on one chip, in half of the steps, enlarged; latents."""
         h, w = (n // self.vae.config.factor for n in size.plan)
         x = self._noise(None, (len(images), self.unet.config.in_channels, h, w), source)
-        told = self._conditions(images, size.of_plan, scales)
+        bold = Scales(*(size.bolder(n, self.config.guidance) for n in astuple(scales)))
+        told = self._conditions(images, size.of_plan, bold)
         for t in sampling.timesteps(self.scheduler, (steps + 1) // 2, self._execution_device):
             x = sampling.advance(
                 self.scheduler, self.unet, x, t, told, source, self.config.projected
