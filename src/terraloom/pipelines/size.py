@@ -10,7 +10,9 @@ refined to 1024 px at 5 m, reduced by 2.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -123,18 +125,21 @@ class Size:
         large = F.interpolate(
             plans.clamp(-1, 1), scale_factor=self.planned, mode="bicubic", align_corners=False
         )
-        h, w = self.base
-        top, left = ((n - side) // 2 for n, side in zip(large.shape[2:], (h, w), strict=True))
-        return large[:, :, top : top + h, left : left + w]
+        return large[middle(large.shape, *self.base)]
 
     def finish(self, image: Pixels) -> Pixels:
         """Cut the middle out of the base, refined or not, and reduce it: uint8 (3, h, w) -> (3, height, width)."""
         finer = FACTOR / self.coarser if self.refined else 1.0  # pixels to one of the result
         h, w = (math.floor(side * finer + 1e-9) for side in (self.height, self.width))
-        top, left = ((n - side) // 2 for n, side in zip(image.shape[1:], (h, w), strict=True))
-        cut = image[:, top : top + h, left : left + w]
+        cut: Pixels = image[middle(image.shape, h, w)]
         if cut.shape[1:] == (self.height, self.width):
             return cut
         picture = Image.fromarray(np.moveaxis(cut, 0, 2))
         small = picture.resize((self.width, self.height), Image.Resampling.BOX)
         return np.moveaxis(np.asarray(small), 2, 0)
+
+
+def middle(shape: Sequence[int], height: int, width: int) -> tuple[Any, ...]:
+    """Index of the middle of images (..., h, w)."""
+    top, left = (shape[-2] - height) // 2, (shape[-1] - width) // 2
+    return np.s_[..., top : top + height, left : left + width]

@@ -23,7 +23,7 @@ from terraloom.models.autoencoder import PixelAutoencoder
 from terraloom.official import DEFAULTS, is_official, load_official
 from terraloom.pipelines import output, prompts, sampling
 from terraloom.pipelines.cover import cover_of
-from terraloom.pipelines.guidance import Conditions, Scales, conditions
+from terraloom.pipelines.guidance import Conditions, Scales, Text, conditions
 from terraloom.pipelines.loading import LocalPipeline, loading, quick_dtype
 from terraloom.pipelines.refine import refine
 from terraloom.pipelines.size import USUAL_GSD, Pixels, Size
@@ -198,8 +198,16 @@ class TextToImage(LocalPipeline):
         )
         source = sampling.generators(seed, generator, len(images))
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
-        times, x = self._begin(images, size, shape, steps, scales, latents, source)
-        told = self._conditions(images, size.of_base if size else None, scales)
+        read = self._read(images)
+        plan = None
+        if size is not None and size.planned > 1 and latents is None and self.config.projected:
+            plan = self._plan(images, read, size, steps, scales, source)
+        times = sampling.timesteps(self.scheduler, steps, self._execution_device)
+        x = self._noise(latents, (len(images), *shape), source)
+        if plan is not None:
+            times = sampling.from_sigma(self.scheduler, times, PLANNED)
+            x = noised(plan, x, times[:1] / STEPS)
+        told = self._conditions(images, read, size.of_base if size else None, scales)
         self._guidance_scale, self._num_timesteps, self._interrupt = scale, len(times), False
         for i, t in enumerate(self.progress_bar(times)):
             if self.interrupt:
@@ -237,30 +245,10 @@ class TextToImage(LocalPipeline):
                 raise InvalidInput(f"{name} {n!r} is not a positive multiple of {factor} pixels")
         return None, (channels, height // factor, width // factor)
 
-    def _begin(
-        self,
-        images: list[prompts.Wanted],
-        size: Size | None,
-        shape: tuple[int, int, int],
-        steps: int,
-        scales: Scales,
-        latents: Tensor | None,
-        source: sampling.Generators,
-    ) -> tuple[Tensor, Tensor]:
-        """The timesteps, and what they begin with: noise, or of a wide image its plan, noised; float32."""
-        whole = (len(images), *shape)
-        wide = size is not None and size.planned > 1 and self.config.projected
-        if size is None or not wide or latents is not None:
-            times = sampling.timesteps(self.scheduler, steps, self._execution_device)
-            return times, self._noise(latents, whole, source)
-        plan = self._plan(images, size, steps, scales, source)
-        times = sampling.timesteps(self.scheduler, steps, self._execution_device)
-        times = sampling.from_sigma(self.scheduler, times, PLANNED)
-        return times, noised(plan, self._noise(None, whole, source), times[:1] / STEPS)
-
     def _plan(
         self,
         images: list[prompts.Wanted],
+        read: dict[str, Text],
         size: Size,
         steps: int,
         scales: Scales,
@@ -270,7 +258,7 @@ class TextToImage(LocalPipeline):
         h, w = (n // self.vae.config.factor for n in size.plan)
         x = self._noise(None, (len(images), self.unet.config.in_channels, h, w), source)
         bold = Scales(*(size.bolder(n, self.config.guidance) for n in astuple(scales)))
-        told = self._conditions(images, size.of_plan, bold)
+        told = self._conditions(images, read, size.of_plan, bold)
         for t in sampling.timesteps(self.scheduler, (steps + 1) // 2, self._execution_device):
             x = sampling.advance(
                 self.scheduler, self.unet, x, t, told, source, self.config.projected
@@ -289,8 +277,17 @@ class TextToImage(LocalPipeline):
             raise InvalidInput(f"latents have shape {tuple(latents.shape)}; {shape} is needed")
         return latents.to(device, torch.float32) * getattr(self.scheduler, "init_noise_sigma", 1.0)
 
+    def _read(self, images: list[prompts.Wanted]) -> dict[str, Text]:
+        """What the network reads of every prompt."""
+        every = [text for image in images for text in (image.prompt, image.negative)]
+        return prompts.encode(self.tokenizer, self.text_encoder, every)
+
     def _conditions(
-        self, images: list[prompts.Wanted], changed: Changed | None, scales: Scales
+        self,
+        images: list[prompts.Wanted],
+        read: dict[str, Text],
+        changed: Changed | None,
+        scales: Scales,
     ) -> list[Conditions]:
         """What the network is told about each image, with its metadata `changed`."""
         takes_metadata = self.unet.config.get("use_metadata", False)
@@ -298,8 +295,6 @@ class TextToImage(LocalPipeline):
             raise InvalidInput(
                 "this model takes no metadata; leave it out, or say it in the prompt"
             )
-        every = [text for image in images for text in (image.prompt, image.negative)]
-        read = prompts.encode(self.tokenizer, self.text_encoder, every)
         learned = self.unet.config.get("missing") == "learned"
         told: dict[prompts.Wanted, Conditions] = {}
         for image in images:

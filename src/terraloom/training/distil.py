@@ -43,7 +43,7 @@ class DistilTask(CascadeTask):
         if recipe["schedule"]["shares"].get("chain", 0) > 0:
             raise InvalidInput(
                 "schedule.shares of the recipe has chains, which have no place under a teacher: take `chain` out, "
-                "of paired, small and flat any may be left"
+                "of paired, faded, small and flat any may be left"
             )
         self.substeps = recipe["schedule"].get("substeps")
         if not isinstance(self.substeps, int) or self.substeps < 1:
@@ -60,11 +60,11 @@ class DistilTask(CascadeTask):
         asked = self.real(self.kind(alike(step)), rng).asked
         starts, ends = self.taught(asked, self.noise(asked.hr, rng))
         path = (*self.model.config.sigmas, 0.0)
+        even = torch.ones_like(starts[0][:1, :1])
         missed = []
         for x, end, (now, later) in zip(starts, ends, pairwise(path), strict=True):
             sigma = x.new_full((len(x),), now)
             seen, answer = self.see(asked, x, sigma), straight(x, end, now, later)
-            even = torch.ones_like(x[:1, :1])
             missed.append(misses(seen, answer, sigma, even, asked.hr).mean())
         images = image_of(seen, asked.hr), image_of(end, asked.hr)
         looks = looks_apart(self.features, *images).mean()

@@ -9,10 +9,8 @@ from torch import Tensor
 from terraloom.models.cascade import SIZES, detail_of, reduce4, scaling
 from terraloom.models.critic import Features
 
-FAINT, GOES_ON = (
-    0.4,
-    0.3,
-)  # power of detail under an even parent, and beyond that as part of the parent's own
+FAINT = 0.4  # power of detail under an even parent
+GOES_ON = 0.3  # and what is added to it, as part of the power of the parent's own detail
 MAPS = 4  # features compared: strides 2 to 16
 GROWN = 1.5  # a chip of 64 px is shown as 96 px: the coarsest features are 3 x 3
 
