@@ -201,8 +201,7 @@ def test_a_large_image_shows_its_base(pipe: TextToImage) -> None:
     and every 2 x 2 mean of them is as much of the base as of its refinement."""
     base = draw(pipe, metadata=Metadata(gsd=20.0), output_type="pt", height=64, width=64) * 255
     large = draw(pipe, metadata=Metadata(gsd=10.0), output_type="pt", height=128, width=128) * 255
-    off = (torch.nn.functional.avg_pool2d(large, 2) - base).abs()
-    assert off.max() <= 1.5 and off.mean() < 0.5  # rounded after refining and after reducing
+    assert (torch.nn.functional.avg_pool2d(large, 2) - base).abs().max() <= 1.01
 
 
 def test_a_wide_image_is_drawn_over_a_plan(

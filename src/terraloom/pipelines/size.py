@@ -134,9 +134,13 @@ class Size:
         cut: Pixels = image[middle(image.shape, h, w)]
         if cut.shape[1:] == (self.height, self.width):
             return cut
-        picture = Image.fromarray(np.moveaxis(cut, 0, 2))
-        small = picture.resize((self.width, self.height), Image.Resampling.BOX)
-        return np.moveaxis(np.asarray(small), 2, 0)
+        size = (self.width, self.height)
+        bands = [  # of floats: bytes would be rounded twice, by rows and by columns
+            Image.fromarray(band.astype(np.float32)).resize(size, Image.Resampling.BOX)
+            for band in cut
+        ]
+        small: Pixels = np.rint(np.stack(bands)).astype(np.uint8)
+        return small
 
 
 def middle(shape: Sequence[int], height: int, width: int) -> tuple[Any, ...]:
