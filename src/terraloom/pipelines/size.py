@@ -139,7 +139,7 @@ class Size:
             Image.fromarray(band.astype(np.float32)).resize(size, Image.Resampling.BOX)
             for band in cut
         ]
-        small: Pixels = np.rint(np.stack(bands)).astype(np.uint8)
+        small: Pixels = np.rint(np.stack([np.asarray(band) for band in bands])).astype(np.uint8)
         return small
 
 
