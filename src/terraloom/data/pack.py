@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -23,7 +24,8 @@ import rasterio
 from PIL import Image
 
 from terraloom.data import palette
-from terraloom.data.deblock import deblocked
+from terraloom.data.clear import is_clear
+from terraloom.data.deblock import cleaned, deblocked
 from terraloom.data.ground import UNKNOWN_COVER, Ground
 from terraloom.data.packed import Sample, encode, write_pack
 from terraloom.data.scenes import SET as SCENES
@@ -38,7 +40,6 @@ QUALITIES = (92, 88, 84, 80)  # of WebP; lower ones would teach its artefacts
 MARGIN = 1.08  # what an estimate from 400 images may be off by
 SMALL = 150  # images; smaller sets are kept whole
 GROUND_MIB = 5  # of land cover and masks
-MAX_CLOUD = 0.03  # the planet is cloudless
 IGBP = {
     "water": 0, "forest": 5, "shrubland": 7, "savanna": 9, "grassland": 10, "wetland": 11,
     "cropland": 12, "urban": 13, "snow and ice": 15, "desert": 16, "mountain": 16,
@@ -227,10 +228,10 @@ def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Sample]]:
 def _landsat(data_dir: Path, ground: Ground) -> Iterator[Sample]:
     tiles: dict[tuple[str, int, int], tuple[Row, Bytes]] = {}
     for row, raw in read_set(data_dir, "landsat"):
-        if row["cloud"] > MAX_CLOUD:
+        if not is_clear("landsat", row):
             continue
         date = row["path"].rsplit("/", 1)[0]
-        rgb = palette.curve(date)(raw)
+        rgb = palette.curve(date)(cleaned(raw, date))
         tiles[date, row["x"], row["y"]] = row, rgb
         cover, mask = _cells_of(ground, _tile_cells(12, row["x"], row["y"]))
         yield Sample("landsat", rgb, cover, mask, row["gsd"], place_of("landsat", row))
@@ -252,8 +253,9 @@ def _row_ground(ground: Ground, row: Row, rgb: Bytes) -> tuple[Bytes, Bytes]:
 
 
 def _world_scenes(data_dir: Path, ground: Ground) -> Iterator[Sample]:
-    for row, raw in read_set(data_dir, "world_scenes"):
-        rgb = palette.curve(f"world_scenes/{row['series']}")(whole_cells(raw))
+    for row, raw in read_set(data_dir, "world_scenes", partial(is_clear, "world_scenes")):
+        name = f"world_scenes/{row['series']}"
+        rgb = palette.curve(name)(whole_cells(cleaned(raw, name)))
         cover, mask = _row_ground(ground, row, rgb)
         yield Sample("world_scenes", rgb, cover, mask, row["gsd"], place_of("world_scenes", row))
 
@@ -269,7 +271,9 @@ def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Sample]]:
 
     def read(data_dir: Path, ground: Ground) -> Iterator[Sample]:
         for row, raw in read_set(data_dir, name):
-            rgb = palette.curve(f"{name}/{row.get('label')}", name)(whole_cells(raw))
+            part = f"{name}/{row['series']}" if name == "planet3m" else name
+            tone = palette.curve(f"{name}/{row.get('label')}", name)
+            rgb = tone(whole_cells(cleaned(raw, part)))
             cover, mask = _label_ground(
                 "urban" if "city" in str(row.get("label")) else row.get("label"), rgb
             )
@@ -280,7 +284,7 @@ def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Sample]]:
 
 def _naip(data_dir: Path, ground: Ground) -> Iterator[Sample]:
     for row, raw in read_set(data_dir, "naip"):
-        for place, cut in naip_cuts(palette.curve("naip")(raw)):
+        for place, cut in naip_cuts(palette.curve("naip")(cleaned(raw, "naip"))):
             cover, mask = _label_ground("cropland", cut)
             yield Sample("naip", cut, cover, mask, row["gsd"], place)
 
