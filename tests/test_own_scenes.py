@@ -94,7 +94,9 @@ def test_the_cascade_is_told_what_is_there(tmp_path: Path) -> None:
     (known,) = _scenes(write(tmp_path / "s", bbox=NILE), ground)
     assert known.cover.shape == (16, 20) and 12 in known.cover  # the delta is cropland
     (told,) = _scenes(write(tmp_path / "s", label="urban"), ground)
-    assert (told.cover == 13).all() and told.place == "scenes/nile"
+    assert (told.cover == 13).all() and told.place == "scenes/nile" and told.set == "scenes"
+    (near,) = _scenes(write(tmp_path / "s", gsd=0.6), ground)
+    assert near.place == "scenes/nile" and near.set == "scenes_fine"
 
 
 def test_the_text_pack_holds_scenes_with_their_captions(sets: Path) -> None:  # noqa: F811

@@ -39,6 +39,7 @@ MIN_STD = 3.0  # flatter images teach nothing; a tenth of them is kept
 QUALITIES = (92, 88, 84, 80)  # of WebP; lower ones would teach its artefacts
 MARGIN = 1.08  # what an estimate from 400 images may be off by
 SMALL = 150  # images; smaller sets are kept whole
+FINE = 5.0  # metres; scenes below it are a set of their own, for recipes to draw from
 GROUND_MIB = 5  # of land cover and masks
 IGBP = {
     "water": 0, "forest": 5, "shrubland": 7, "savanna": 9, "grassland": 10, "wetland": 11,
@@ -84,7 +85,7 @@ def build_pack(
     """Write the pack of all sets in `data_dir`; to fit `max_mib`, WebP quality falls, then large sets are thinned.
 
     `progress` is called with the name of each set and the number of its images, and with `THINNED` and what is left.
-    `scenes` is a folder of other imagery (terraloom.data.scenes): the set `scenes`.
+    `scenes` is a folder of other imagery (terraloom.data.scenes): the set `scenes`, and `scenes_fine` below 5 m.
 
     Raises:
         InvalidInput: `data_dir` lacks the sets, or see `terraloom.data.scenes.read_scenes`.
@@ -263,7 +264,8 @@ def _world_scenes(data_dir: Path, ground: Ground) -> Iterator[Sample]:
 def _scenes(folder: Path, ground: Ground) -> Iterator[Sample]:
     for row, rgb in read_scenes(folder):
         cover, mask = _row_ground(ground, row, rgb)
-        yield Sample(SCENES, rgb, cover, mask, row["gsd"], place_of(SCENES, row))
+        name = SCENES if row["gsd"] >= FINE else f"{SCENES}_fine"
+        yield Sample(name, rgb, cover, mask, row["gsd"], place_of(SCENES, row))
 
 
 def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Sample]]:
