@@ -18,9 +18,9 @@ from PIL import Image
 from terraloom.data.packed import Pack, Sample, write_pack
 from terraloom.diffusion.flow import carried, walked
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
-from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, reduce4
+from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, nearest4, reduce4
 from terraloom.models.critic import Critic, Features
-from terraloom.training.batches import Batch, Batches, degraded_pair, faded, flattened
+from terraloom.training.batches import Batch, Batches, degraded_pair, evenest, flattened
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.contest import contest
 from terraloom.training.distil import DistilTask, straight
@@ -65,12 +65,12 @@ lr = 2e-4
 critic_lr = 3e-4
 ema = 0.99
 [schedule]
-polish = { paired = 0.5, small = 0.5, flat = 0.5, chain = 0.5 }
-shares = { paired = 0.2, small = 0.2, chain = 0.3, flat = 0.2, faded = 0.1 }
+polish = { paired = 0.5, small = 0.5, even = 0.5, chain = 0.5 }
+shares = { paired = 0.2, small = 0.2, chain = 0.3, even = 0.3 }
 middle = 0.0
 [losses]
 likeness = 0.15
-spread = { paired = 0.5, small = 0.5, flat = 1.0, chain = 1.0 }
+spread = { paired = 0.5, small = 0.5, even = 1.0, chain = 1.0 }
 pixel = 0.8
 texture = 1.0
 perceptual = 0.5
@@ -121,7 +121,7 @@ def trained(recipe: Path, pack_path: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("wide", [0.0, 1.0])
 @pytest.mark.parametrize("how", ["flow", "polish", "score"])
-@pytest.mark.parametrize("kind", ["paired", "small", "chain", "flat"])
+@pytest.mark.parametrize("kind", ["paired", "small", "chain", "even"])
 def test_every_kind_of_step_learns(
     kind: str, how: str, wide: float, recipe: Path, pack_path: Path
 ) -> None:
@@ -392,9 +392,19 @@ def test_targets_stay_consistent_with_their_inputs() -> None:
     assert float((reduce4(target) - lr)[..., 2:-2, 2:-2].abs().mean()) < 0.02
     flat, _ = flattened(target, lr, rng)
     assert bool((flat.std((2, 3)) < 0.2 * lr.std((2, 3))).all())
-    faint, fainter = faded(target, lr, rng)
-    assert bool((faint.std((2, 3)) < lr.std((2, 3))).all())
+    faint, fainter = flattened(target, lr, rng, 0.3, 0.9)
+    assert bool((faint.std((2, 3)) > 0.2 * lr.std((2, 3))).all())
     assert torch.allclose(fainter - bicubic4(faint), target - bicubic4(lr), atol=1e-5)
+
+
+def test_even_places_are_those_whose_detail_is_whole_within_a_cell() -> None:
+    """Gravel among large fields: the fields would leave their edges alone on an even parent."""
+    generator = torch.Generator().manual_seed(0)
+    gravel = torch.rand(2, 3, 128, 128, generator=generator) - 0.5
+    fields = nearest4(nearest4(torch.rand(2, 3, 8, 8, generator=generator) - 0.5))
+    hr = torch.cat([fields, gravel])[[0, 2, 1, 3]]
+    batch = Batch(hr, torch.arange(4)[:, None, None], torch.zeros(4, 6, 1, 1), torch.ones(4))
+    assert sorted(evenest(batch, 2).cover.flatten().tolist()) == [1, 3]
 
 
 def test_a_miss_counts_by_what_the_parent_shows_and_not_by_the_truth() -> None:

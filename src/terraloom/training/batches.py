@@ -197,7 +197,7 @@ def _jitter(x: Tensor, rng: np.random.Generator) -> Tensor:
     n = x.shape[0]
     grey, mean = x.mean(1, keepdim=True), x.mean((2, 3), keepdim=True)
     y = grey + (x - grey) * _uniform(rng, 0.7, 1.25, n, 1, 1, 1)
-    y = (y - mean) * _uniform(rng, 0.6, 1.35, n, 1, 1, 1) + mean
+    y = (y - mean) * _uniform(rng, 0.4, 1.35, n, 1, 1, 1) + mean
     y = y * _uniform(rng, 0.92, 1.08, n, 3, 1, 1) + _uniform(rng, -0.15, 0.15, n, 1, 1, 1)
     chosen = _uniform(rng, 0, 1, n, 1, 1, 1) < 0.5
     return torch.where(chosen, y, x).clamp(-1, 1)
@@ -229,28 +229,28 @@ def degraded_pair(hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]
     return lr, hr + bicubic4(lr - clean)
 
 
-def flattened(hr: Tensor, lr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(nearly constant low resolution, the real detail on it): a place whose parent shows nothing."""
+def flattened(
+    hr: Tensor, lr: Tensor, rng: np.random.Generator, least: float = 0.0, most: float = 0.12
+) -> tuple[Tensor, Tensor]:
+    """(low resolution that keeps so much of its contrast, the real detail on it): a parent that shows little."""
     n = hr.shape[0]
-    keep = _uniform(rng, 0, 0.12, n, 1, 1, 1)
+    keep = _uniform(rng, least, most, n, 1, 1, 1)
     mean = lr.mean((2, 3), keepdim=True)
     flat = quantise(mean + keep * (lr - mean))
     return flat, hr + bicubic4(flat - lr)
 
 
-def faded(hr: Tensor, lr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(a fainter low resolution, the real detail on it): half of images at all scales, half in their own detail only.
+def evenest(batch: Batch, count: int) -> Batch:
+    """Those `count` images that show least beyond 16 pixels beside what they show within 4.
 
-    Own outputs are fainter than real images. Who takes a faintly drawn place for an even one draws it fainter still,
-    level after level.
+    Under an even parent lies what is even at large: canopy, scrub, small fields. The detail of large fields put there
+    would be their edges alone, embossed.
     """
-    n = hr.shape[0]
-    keep = _uniform(rng, 0.12, 1, n, 1, 1, 1)
-    smooth = bicubic4(reduce4(lr))
-    everywhere = torch.from_numpy(rng.random((n, 1, 1, 1)) < 0.5)
-    under = torch.where(everywhere, lr.mean((2, 3), keepdim=True).expand_as(lr), smooth)
-    faint = quantise(under + keep * (lr - under))
-    return faint, hr + bicubic4(faint - lr)
+    lr = reduce4(batch.hr)
+    wide = reduce4(lr).std((2, 3), correction=0).mean(1)
+    own = (batch.hr - bicubic4(lr)).std((2, 3), correction=0).mean(1)
+    chosen = (wide / (own + 1e-3)).argsort()[:count]
+    return Batch(batch.hr[chosen], batch.cover[chosen], batch.ground[chosen], batch.gsd[chosen])
 
 
 def quarters(batch: Batch) -> Batch:

@@ -8,10 +8,9 @@ A step is one of three, by the recipe's shares for its kind:
              and where little noise is left features of the image that is seen (`terraloom.training.likeness`)
 The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one. Scores
 compare place with place, so alone they forget what a city looks like where none was seen: that is the critic's part.
-Five kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
+Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
-    flat            a nearly constant one with its land cover told: an even grey that is a city must become one
-    faded           one that shows less than it should, as own outputs do
+    even            one of an image that is even at large, paler still: an even grey that is a city must become one
     chain           a real image of *another* level or sensor, or what the network drew from one, under the detail of a
                     real image of that gsd and land cover. This is what happens at run time. Only where the parent is
                     even is there anything to learn: elsewhere the detail would have to follow what the parent shows.
@@ -50,7 +49,7 @@ from terraloom.training.batches import (
     Batches,
     crop_at,
     degraded_pair,
-    faded,
+    evenest,
     flattened,
     quantise,
     quarters,
@@ -76,6 +75,10 @@ CUTS = {
 }  # side of a low-resolution image -> side cut from its output
 SMALL_JUDGES = 0.4  # share of chains that end in 64 px, where most labelled images are (EuroSAT)
 EVEN = 0.08  # range of a parent's neighbouring pixels, of [-1, 1], where a chain teaches little
+EVENEST, PALER = (
+    4,
+    (0.3, 1.0),
+)  # even images are one in so many, and keep such a part of their parent's contrast
 PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
 CLEAR, MOST_SEEN = 0.4, 8  # sigma below which looks count, and of how many images
 
@@ -203,12 +206,13 @@ class CascadeTask:
         """Real images and their own low-resolution images."""
         small = kind == "small"
         size, count = (64, self.data["small_batch"]) if small else self._size(rng)
-        batch = self.batches.paired(rng, count, size, small)
-        lr, hr = degraded_pair(batch.hr, rng)
-        if kind == "flat":
-            lr, hr = flattened(hr, lr, rng)
-        elif kind == "faded":
-            lr, hr = faded(hr, lr, rng)
+        if kind == "even":
+            batch = evenest(self.batches.paired(rng, EVENEST * count, size, small), count)
+            lr, hr = degraded_pair(batch.hr, rng)
+            lr, hr = flattened(hr, lr, rng, *PALER)
+        else:
+            batch = self.batches.paired(rng, count, size, small)
+            lr, hr = degraded_pair(batch.hr, rng)
         real = replace(batch, hr=hr).to(self.device)
         asked = replace(real, hr=lr.to(self.device))
         truth = detail_of(real.hr, asked.hr)

@@ -65,6 +65,6 @@ def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
     ):
         raise InvalidInput(
             f"schedule.{name} of the recipe is {table!r}, must be a table of shares 0 to 1 by kind of step: "
-            "{ paired = 0.3, small = 0.3, flat = 1.0, chain = 1.0 }"
+            "{ paired = 0.3, small = 0.3, even = 1.0, chain = 1.0 }"
         )
     return table
