@@ -20,7 +20,7 @@ from terraloom.diffusion.flow import carried, walked
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, nearest4, reduce4
 from terraloom.models.critic import Critic, Features
-from terraloom.training.batches import Batch, Batches, degraded_pair, evenest, flattened
+from terraloom.training.batches import Batch, Batches, degraded_pair, evenest, flattened, mixed
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.contest import contest
 from terraloom.training.distil import DistilTask, straight
@@ -66,7 +66,7 @@ critic_lr = 3e-4
 ema = 0.99
 [schedule]
 polish = { paired = 0.5, small = 0.5, even = 0.5, chain = 0.5 }
-shares = { paired = 0.2, small = 0.2, chain = 0.3, even = 0.3 }
+shares = { paired = 0.2, small = 0.2, chain = 0.3, even = 0.2, mixed = 0.1 }
 middle = 0.0
 [losses]
 likeness = 0.15
@@ -395,6 +395,23 @@ def test_targets_stay_consistent_with_their_inputs() -> None:
     faint, fainter = flattened(target, lr, rng, 0.3, 0.9)
     assert bool((faint.std((2, 3)) > 0.2 * lr.std((2, 3))).all())
     assert torch.allclose(fainter - bicubic4(faint), target - bicubic4(lr), atol=1e-5)
+
+
+def test_mixed_parents_keep_the_contrast_but_not_the_structure() -> None:
+    rng = np.random.default_rng(0)
+    hr = torch.rand(64, 3, 64, 64) * 1.2 - 0.6
+    lr = reduce4(hr)
+    shown, target = mixed(hr, lr, rng)
+    contrast = shown.std((2, 3)).mean(1) / lr.std((2, 3)).mean(1)
+    assert 0.5 < contrast.min() and contrast.max() < 1.25 and contrast.max() > 0.9
+
+    def alike(a: torch.Tensor) -> torch.Tensor:
+        x, y = ((v - v.mean((2, 3), keepdim=True)).flatten(1) for v in (a, lr))
+        return torch.nn.functional.cosine_similarity(x, y)
+
+    assert alike(shown).min() < 0.7 and alike(shown).max() > 0.9
+    assert torch.allclose(target - bicubic4(shown), hr - bicubic4(lr), atol=1e-5)
+    assert torch.allclose(shown.mean((2, 3)), lr.mean((2, 3)), atol=0.01)
 
 
 def test_even_places_are_those_whose_detail_is_whole_within_a_cell() -> None:

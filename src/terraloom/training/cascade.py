@@ -8,9 +8,10 @@ A step is one of three, by the recipe's shares for its kind:
              and where little noise is left features of the image that is seen (`terraloom.training.likeness`)
 The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one. Scores
 compare place with place, so alone they forget what a city looks like where none was seen: that is the critic's part.
-Four kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
+Five kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
     even            one of an image that is even at large, paler still: an even grey that is a city must become one
+    mixed           one whose structure is its own only in part, as own outputs' is
     chain           a real image of *another* level or sensor, or what the network drew from one, under the detail of a
                     real image of that gsd and land cover. This is what happens at run time. Only where the parent is
                     even is there anything to learn: elsewhere the detail would have to follow what the parent shows.
@@ -51,6 +52,7 @@ from terraloom.training.batches import (
     degraded_pair,
     evenest,
     flattened,
+    mixed,
     quantise,
     quarters,
 )
@@ -213,6 +215,8 @@ class CascadeTask:
         else:
             batch = self.batches.paired(rng, count, size, small)
             lr, hr = degraded_pair(batch.hr, rng)
+            if kind == "mixed":
+                lr, hr = mixed(hr, lr, rng)
         real = replace(batch, hr=hr).to(self.device)
         asked = replace(real, hr=lr.to(self.device))
         truth = detail_of(real.hr, asked.hr)

@@ -43,7 +43,7 @@ class DistilTask(CascadeTask):
         if recipe["schedule"]["shares"].get("chain", 0) > 0:
             raise InvalidInput(
                 "schedule.shares of the recipe has chains, which have no place under a teacher: take `chain` out, "
-                "of paired, even and small any may be left"
+                "of paired, mixed, even and small any may be left"
             )
         self.substeps = recipe["schedule"].get("substeps")
         if not isinstance(self.substeps, int) or self.substeps < 1:
