@@ -240,21 +240,6 @@ def flattened(
     return flat, hr + bicubic4(flat - lr)
 
 
-def mixed(hr: Tensor, lr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(low resolution under a turned copy of itself, the real detail on it): a parent that promises only in part.
-
-    What the network drew one level above has the contrast of an image but not its structure, and who trusts it draws
-    less and less. The turned copy keeps contrast and colours; of the structure 0.2 to 1 of the power is true.
-    """
-    n = hr.shape[0]
-    true, contrast = _uniform(rng, 0.2, 1, n, 1, 1, 1), _uniform(rng, 0.6, 1.1, n, 1, 1, 1)
-    mean = lr.mean((2, 3), keepdim=True)
-    turned = torch.rot90(lr, int(rng.integers(1, 4)), (2, 3))
-    both = true.sqrt() * (lr - mean) + (1 - true).sqrt() * (turned - mean)
-    shown = quantise(mean + contrast * both)
-    return shown, hr + bicubic4(shown - lr)
-
-
 def evenest(batch: Batch, count: int) -> Batch:
     """Those `count` images that show least beyond 16 pixels beside what they show within 4.
 

@@ -11,7 +11,7 @@ compare place with place, so alone they forget what a city looks like where none
 Five kinds of steps, chosen at random by the recipe's shares; they differ in the low-resolution image:
     paired, small   the degraded reduction of the same image
     even            one of an image that is even at large, paler still: an even grey that is a city must become one
-    mixed           one whose structure is its own only in part, as own outputs' is
+    drawn           what the network itself draws from the parent's own low-resolution image
     chain           a real image of *another* level or sensor, or what the network drew from one, under the detail of a
                     real image of that gsd and land cover. This is what happens at run time. Only where the parent is
                     even is there anything to learn: elsewhere the detail would have to follow what the parent shows.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terraloom.data.packed import Pack
-from terraloom.diffusion.flow import noised, walked
+from terraloom.diffusion.flow import heun, noised, walked
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import (
     WAVES,
@@ -52,7 +53,6 @@ from terraloom.training.batches import (
     degraded_pair,
     evenest,
     flattened,
-    mixed,
     quantise,
     quarters,
 )
@@ -81,6 +81,14 @@ EVENEST, PALER = (
     4,
     (0.3, 1.0),
 )  # even images are one in so many, and keep such a part of their parent's contrast
+OWN_STEPS = (
+    1.0,
+    0.65,
+    0.35,
+    0.12,
+    0.0,
+)  # sigmas of Heun's steps where a flow draws its own parents
+BASE_GSD = 1000.0  # metres; coarser parents are the base map
 PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
 CLEAR, MOST_SEEN = 0.4, 8  # sigma below which looks count, and of how many images
 
@@ -124,6 +132,8 @@ class Lesson:
 
 class CascadeTask:
     """What the loop trains: the network, its running average and, for polishing, a critic."""
+
+    is_flow = True  # its network is to be asked often
 
     def __init__(self, recipe: dict[str, Any], pack: Pack, device: torch.device) -> None:
         self.recipe, self.device, self.data = recipe, device, recipe["data"]
@@ -212,15 +222,53 @@ class CascadeTask:
             batch = evenest(self.batches.paired(rng, EVENEST * count, size, small), count)
             lr, hr = degraded_pair(batch.hr, rng)
             lr, hr = flattened(hr, lr, rng, *PALER)
+        elif kind == "drawn":
+            batch = self.batches.paired(rng, count, size, small)
+            lr = self._own_parent(batch, rng)
+            hr = batch.hr + bicubic4(lr - reduce4(batch.hr))
         else:
             batch = self.batches.paired(rng, count, size, small)
             lr, hr = degraded_pair(batch.hr, rng)
-            if kind == "mixed":
-                lr, hr = mixed(hr, lr, rng)
         real = replace(batch, hr=hr).to(self.device)
         asked = replace(real, hr=lr.to(self.device))
         truth = detail_of(real.hr, asked.hr)
         return Lesson(asked, real, truth, torch.ones_like(truth[:, :1]))
+
+    def _own_parent(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """What the network draws at the level of a batch's low-resolution images from their own, (B, 3, h, w).
+
+        Images whose parents it does not draw (those of the base map) keep the true ones.
+        """
+        lr = reduce4(batch.hr)
+        here = Batch(
+            quantise(reduce4(lr)),
+            batch.cover[:, ::4, ::4],
+            batch.ground[:, :, ::4, ::4],
+            batch.gsd * 4,
+        ).to(self.device)
+        nets = [self.ema] if self.coarse is None else [self.ema, self.coarse]
+        drawn = [self._walk(here, net, rng) for net in nets]
+        far = (here.gsd >= COARSE_GSD)[:, None, None, None]
+        parents = torch.where(far, drawn[-1], drawn[0])
+        true = lr.to(self.device)
+        return quantise(
+            torch.where((here.gsd > BASE_GSD)[:, None, None, None], true, parents)
+        ).cpu()
+
+    @torch.no_grad()
+    def _walk(self, asked: Batch, net: CascadeUNet, rng: np.random.Generator) -> Tensor:
+        """What a network draws: a flow under training in a few of Heun's steps, any other on its own path."""
+
+        def see(x: Tensor, sigma: float) -> Tensor:
+            return self.see(asked, x, x.new_full((len(x),), sigma), net)
+
+        x = self.noise(asked.hr, rng)
+        if net is self.ema and self.is_flow:
+            for now, later in pairwise(OWN_STEPS):
+                x = heun(see, x, now, later)
+        else:
+            x = walked(see, x, net.config.sigmas)
+        return image_of(x, asked.hr)
 
     def _size(self, rng: np.random.Generator) -> tuple[int, int]:
         """Side and number of crops: a few wide ones show what long-range patterns a large canvas would get."""

@@ -37,13 +37,15 @@ def straight(x: Tensor, arrived: Tensor, now: float, later: float) -> Tensor:
 class DistilTask(CascadeTask):
     """What the loop trains where a recipe has a `teacher`."""
 
+    is_flow = False
+
     def __init__(self, recipe: dict[str, Any], pack: Pack, device: torch.device) -> None:
         """Raise InvalidInput for a recipe without `schedule.substeps` or with chains; otherwise as `CascadeTask`."""
         super().__init__(recipe, pack, device)
         if recipe["schedule"]["shares"].get("chain", 0) > 0:
             raise InvalidInput(
                 "schedule.shares of the recipe has chains, which have no place under a teacher: take `chain` out, "
-                "of paired, mixed, even and small any may be left"
+                "of paired, drawn, even and small any may be left"
             )
         self.substeps = recipe["schedule"].get("substeps")
         if not isinstance(self.substeps, int) or self.substeps < 1:
