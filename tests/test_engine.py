@@ -210,6 +210,6 @@ def test_the_usual_halo_of_shipped_weights_suffices(
     drawn = engines.start("torch", "f32", shipped, side + 2 * usual, usual, 0)(*part)
     difference = np.abs(drawn.astype(int) - everything)
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 1e-3
+    assert (difference > 0).mean() < 2e-3
     detail = everything - reduced4(everything).repeat(4, 1).repeat(4, 2)
     assert detail.std() == pytest.approx(contrast, rel=0.05)  # what these weights drew in cells
