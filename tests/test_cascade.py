@@ -23,7 +23,7 @@ from terraloom.models.cascade import (
     reduce4,
     scaling,
 )
-from terraloom.training.cascade import evenness
+from terraloom.training.parents import evenness
 from terraloom.weights import save_model
 from terraloom.world import engine as engines
 

@@ -26,6 +26,7 @@ from terraloom.training.contest import contest
 from terraloom.training.distil import DistilTask, straight
 from terraloom.training.likeness import maps, misses
 from terraloom.training.loop import run
+from terraloom.training.parents import own_parents
 from terraloom.training.patterns import colour_bands, dots_share, lattice_share
 from terraloom.training.polish import mistold
 from terraloom.training.recipe import load_recipe, pace
@@ -405,7 +406,8 @@ def test_own_parents_keep_what_their_own_parents_show(recipe: Path, pack_path: P
     hr = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) - 0.5
     cover, ground = torch.zeros(2, 32, 32, dtype=torch.long), torch.zeros(2, 6, 32, 32)
     batch = Batch(hr, cover, ground, torch.tensor([10.0, 611.0]))
-    drawn, kept = task._own_parent(batch, rng)
+    near = task._drawer(task.ema, rng)
+    drawn, kept = own_parents(batch, near, near)
     true = reduce4(hr)
     assert float((kept - true[1]).abs().max()) < 0.01 < float((drawn - true[0]).abs().max())
     assert float((reduce4(drawn[None]) - reduce4(true[:1])).abs().max()) < 0.02

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terraloom.data.packed import Pack
-from terraloom.diffusion.flow import heun, noised, walked
-from terraloom.errors import InvalidInput
+from terraloom.diffusion.flow import noised, walked
 from terraloom.models.cascade import (
     WAVES,
     CascadeConfig,
@@ -41,7 +39,6 @@ from terraloom.models.cascade import (
     detail_of,
     image_of,
     reduce4,
-    wrap,
 )
 from terraloom.models.critic import Features
 from terraloom.training.average import update_average
@@ -59,12 +56,14 @@ from terraloom.training.batches import (
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import looks_apart, misses
 from terraloom.training.looks import Looks
+from terraloom.training.parents import Drawer, evenness, own_parents, walked_finely
 from terraloom.training.patterns import colour_bands, repeated
 from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
+from terraloom.training.ready import ready_network, wrap_crops
 from terraloom.training.recipe import pace, shares_of
 from terraloom.training.scores import energy_score, patches
-from terraloom.weights import COARSE, COARSE_GSD, COARSE_LEVEL
+from terraloom.weights import COARSE, COARSE_GSD
 
 # first low-resolution side of a chain by depth, for outputs of 128 and of 256 px; later ones are cut as below
 CHAIN_SIDES = {128: {1: 32, 2: 16, 3: 12, 4: 8}, 256: {1: 64, 2: 32, 3: 20, 4: 12}}
@@ -76,48 +75,10 @@ CUTS = {
     32: 64,
 }  # side of a low-resolution image -> side cut from its output
 SMALL_JUDGES = 0.4  # share of chains that end in 64 px, where most labelled images are (EuroSAT)
-EVEN = 0.08  # range of a parent's neighbouring pixels, of [-1, 1], where a chain teaches little
-EVENEST, PALER = (
-    4,
-    (0.3, 1.0),
-)  # even images are one in so many, and keep such a part of their parent's contrast
-OWN_STEPS = (
-    1.0,
-    0.65,
-    0.35,
-    0.12,
-    0.0,
-)  # sigmas of Heun's steps where a flow draws its own parents
-BASE_GSD = 1000.0  # metres; coarser parents are the base map
+EVENEST = 4  # even images are one in so many,
+PALER = (0.3, 1.0)  # and keep such a part of their parent's contrast
 PURE, CLEANEST = 0.15, 0.02  # share of images shown as noise alone; the least noise that is shown
 CLEAR, MOST_SEEN = 0.4, 8  # sigma below which looks count, and of how many images
-
-
-def ready_network(folder: str, key: str) -> tuple[CascadeUNet, dict[str, Any]]:
-    """The network that a recipe names under `key` (of a checkpoint with two, the coarse one) and how it was trained."""
-    from terraloom.weights import find, load_model
-
-    found = find(folder).at(COARSE_LEVEL)
-    net = load_model(found)
-    if not isinstance(net, CascadeUNet):
-        raise InvalidInput(f"{key} of the recipe is {folder!r}, which is no cascade")
-    return net.requires_grad_(False), found.config.get("training", {})
-
-
-def wrap_crops(net: CascadeUNet) -> None:
-    """Make a network take crops for tiles that repeat: a rim must not tell it where it is, in a world nothing does.
-
-    At the finest resolution, where wrapping around would take as long as the convolutions, the rim reaches ten cells
-    and is let be.
-    """
-    wrap(*net.down[1:], *net.up[:-1])
-
-
-def evenness(lr: Tensor) -> Tensor:
-    """1 where a low-resolution image (B, 3, h, w) is even, towards 0 where neighbours differ: (B, 1, h, w)."""
-    grey = F.pad(lr.mean(1, keepdim=True), (1, 1, 1, 1), mode="reflect")
-    spread = F.max_pool2d(grey, 3, 1) + F.max_pool2d(-grey, 3, 1)
-    return torch.exp(-((spread / EVEN) ** 2))
 
 
 @dataclass(frozen=True)
@@ -224,7 +185,8 @@ class CascadeTask:
             lr, hr = flattened(hr, lr, rng, *PALER)
         elif kind == "drawn":
             batch = self.batches.paired(rng, count, size, small)
-            lr = self._own_parent(batch, rng)
+            near = self._drawer(self.ema, rng)
+            lr = own_parents(batch, near, self._drawer(self.coarse, rng) if self.coarse else near)
             hr = batch.hr + bicubic4(lr - reduce4(batch.hr))
         else:
             batch = self.batches.paired(rng, count, size, small)
@@ -234,41 +196,21 @@ class CascadeTask:
         truth = detail_of(real.hr, asked.hr)
         return Lesson(asked, real, truth, torch.ones_like(truth[:, :1]))
 
-    def _own_parent(self, batch: Batch, rng: np.random.Generator) -> Tensor:
-        """What the network draws at the level of a batch's low-resolution images from their own, (B, 3, h, w).
+    def _drawer(self, net: CascadeUNet, rng: np.random.Generator) -> Drawer:
+        """Draws with a network: a flow under training is asked finely, any other on its own path."""
 
-        Images whose parents it does not draw (those of the base map) keep the true ones.
-        """
-        lr = reduce4(batch.hr)
-        here = Batch(
-            quantise(reduce4(lr)),
-            batch.cover[:, ::4, ::4],
-            batch.ground[:, :, ::4, ::4],
-            batch.gsd * 4,
-        ).to(self.device)
-        nets = [self.ema] if self.coarse is None else [self.ema, self.coarse]
-        drawn = [self._walk(here, net, rng) for net in nets]
-        far = (here.gsd >= COARSE_GSD)[:, None, None, None]
-        parents = torch.where(far, drawn[-1], drawn[0])
-        true = lr.to(self.device)
-        return quantise(
-            torch.where((here.gsd > BASE_GSD)[:, None, None, None], true, parents)
-        ).cpu()
+        def draw(here: Batch) -> Tensor:
+            asked = here.to(self.device)
 
-    @torch.no_grad()
-    def _walk(self, asked: Batch, net: CascadeUNet, rng: np.random.Generator) -> Tensor:
-        """What a network draws: a flow under training in a few of Heun's steps, any other on its own path."""
+            def see(x: Tensor, sigma: float) -> Tensor:
+                return self.see(asked, x, x.new_full((len(x),), sigma), net)
 
-        def see(x: Tensor, sigma: float) -> Tensor:
-            return self.see(asked, x, x.new_full((len(x),), sigma), net)
+            eps = self.noise(asked.hr, rng)
+            finely = net is self.ema and self.is_flow
+            seen = walked_finely(see, eps) if finely else walked(see, eps, net.config.sigmas)
+            return image_of(seen, asked.hr).cpu()
 
-        x = self.noise(asked.hr, rng)
-        if net is self.ema and self.is_flow:
-            for now, later in pairwise(OWN_STEPS):
-                x = heun(see, x, now, later)
-        else:
-            x = walked(see, x, net.config.sigmas)
-        return image_of(x, asked.hr)
+        return draw
 
     def _size(self, rng: np.random.Generator) -> tuple[int, int]:
         """Side and number of crops: a few wide ones show what long-range patterns a large canvas would get."""

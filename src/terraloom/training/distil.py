@@ -21,9 +21,10 @@ from terraloom.diffusion.flow import heun
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeUNet, image_of
 from terraloom.training.batches import Batch
-from terraloom.training.cascade import CascadeTask, ready_network, wrap_crops
+from terraloom.training.cascade import CascadeTask
 from terraloom.training.likeness import looks_apart, misses
 from terraloom.training.processes import alike
+from terraloom.training.ready import ready_network, wrap_crops
 
 BEND = 1.5  # of the teacher's steps: shorter towards the image, where faint waves show
 
