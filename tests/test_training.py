@@ -152,6 +152,13 @@ def test_shares_that_are_no_table_are_one_clear_error(
         CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
 
 
+def test_a_kind_of_step_that_there_is_not_is_named(recipe: Path, pack_path: Path) -> None:
+    settings = load_recipe(recipe)
+    settings["schedule"]["shares"] = {"paired": 0.5, "flat": 0.5}
+    with pytest.raises(InvalidInput, match="flat.*known kinds of steps are paired"):
+        CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
+
+
 def test_a_critic_learns_what_it_is_told_from_real_images_under_wrong_covers() -> None:
     """Generated images are as good as real ones here: only what is told of them can be judged."""
     features = Features()

@@ -111,7 +111,9 @@ class CascadeTask:
         }
         self.features = Features().to(device)
         self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
-        self.scored, self.polished = (shares_of(recipe, name) for name in ("score", "polish"))
+        self.shares, self.scored, self.polished = (
+            shares_of(recipe, name) for name in ("shares", "score", "polish")
+        )
         self.looks: Looks | None = None
         if any(self.scored.values()):
             self.looks = Looks(self.features, device)
@@ -161,7 +163,7 @@ class CascadeTask:
 
     def kind(self, chooser: np.random.Generator) -> str:
         """What a step is about, by the recipe's shares."""
-        kinds, shares = zip(*self.recipe["schedule"]["shares"].items(), strict=True)
+        kinds, shares = zip(*self.shares.items(), strict=True)
         return str(chooser.choice(kinds, p=np.array(shares) / sum(shares)))
 
     def update(self, step: int, loss: Tensor, optimizer: torch.optim.Optimizer, sync: Any) -> None:

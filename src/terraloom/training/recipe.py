@@ -53,11 +53,14 @@ def load_recipe(path: Path) -> Recipe:
     return recipe
 
 
+LESSONS = ("paired", "small", "even", "drawn", "chain")  # of the cascade
+
+
 def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
-    """Kind of step -> share of it that is scored or polished, empty where the recipe says nothing.
+    """Kind of step -> its share, or the share of it that is scored or polished; empty where the recipe says nothing.
 
     Raises:
-        InvalidInput: it is no table of shares by kind.
+        InvalidInput: it is no table of shares by kind, or of a kind that there is not.
     """
     table = recipe["schedule"].get(name, {})
     if not isinstance(table, dict) or not all(
@@ -66,5 +69,9 @@ def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
         raise InvalidInput(
             f"schedule.{name} of the recipe is {table!r}, must be a table of shares 0 to 1 by kind of step: "
             "{ paired = 0.3, small = 0.3, even = 1.0, chain = 1.0 }"
+        )
+    if unknown := set(table) - set(LESSONS):
+        raise InvalidInput(
+            f"schedule.{name} of the recipe has {sorted(unknown)}, known kinds of steps are {', '.join(LESSONS)}"
         )
     return table
