@@ -198,10 +198,13 @@ def test_help_is_fast_and_needs_no_torch() -> None:
         "  assert not {'torch', 'rasterio', 'numpy', 'PIL'} & set(sys.modules)\n"
         "  print(time.process_time(), file=sys.stderr)"  # not the clock: the machine may be busy
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--bbox" in done.stdout
-    assert float(done.stderr) < 0.5
+    took = []
+    for _ in range(3):  # the best: a busy machine slows processor time as well
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "--bbox" in done.stdout
+        took.append(float(done.stderr))
+    assert min(took) < 0.5
 
 
 # --- how it says no
