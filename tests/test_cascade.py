@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terraloom.diffusion.flow import carried, heun, noised, walked
+from terraloom.diffusion.flow import carried, noised, walked, walked_by_heun
 from terraloom.models.cascade import (
     BASIS,
     SIZES,
@@ -89,9 +88,7 @@ def test_a_walk_reaches_the_right_spread() -> None:
     path = tuple(float(s) for s in np.linspace(1, 1 / 400, 400))
     assert float(walked(see, eps, path).std()) == pytest.approx(size, rel=0.03)
     few = np.linspace(1, 0, 9) ** 1.5
-    x = eps
-    for now, later in pairwise(few.tolist()):
-        x = heun(see, x, now, later)
+    x = walked_by_heun(see, eps, few.tolist())
     assert float(x.std()) == pytest.approx(size, rel=0.03)
     assert float(walked(see, eps, tuple(few[:-1].tolist())).std()) < 0.9 * size
 

@@ -23,8 +23,7 @@ BEFORE = {
     "planet3m/planet_ship": 70,
     "planet3m/planet_plane": 88,
     "landsat/congo/2013-07-28": 88,
-    "eurosat": 88,
-    "eurosat_mosaic": 88,
+    "eurosat": 88,  # and its mosaics
     "naip": 88,
     "world_scenes/s2": 88,
 }

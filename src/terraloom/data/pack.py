@@ -228,9 +228,7 @@ def _bluemarble(zoom: int) -> Callable[[Path, Ground], Iterator[Sample]]:
 
 def _landsat(data_dir: Path, ground: Ground) -> Iterator[Sample]:
     tiles: dict[tuple[str, int, int], tuple[Row, Bytes]] = {}
-    for row, raw in read_set(data_dir, "landsat"):
-        if not is_clear("landsat", row):
-            continue
+    for row, raw in read_set(data_dir, "landsat", partial(is_clear, "landsat")):
         date = row["path"].rsplit("/", 1)[0]
         rgb = palette.curve(date)(cleaned(raw, date))
         tiles[date, row["x"], row["y"]] = row, rgb

@@ -78,6 +78,16 @@ def heun(
     return x_sigma + (later - now) * (velocity + (reached - see(reached, later)) / later) / 2
 
 
+def walked_by_heun(
+    see: Callable[[Tensor, float], Tensor], x_sigma: Tensor, path: Sequence[float]
+) -> Tensor:
+    """x at the last sigma of `path`, from x at its first one, by `heun`'s steps; `see` as in `walked`."""
+    x = x_sigma
+    for now, later in pairwise(path):
+        x = heun(see, x, now, later)
+    return x
+
+
 def flow_loss(velocity: Tensor, x: Tensor, eps: Tensor) -> Tensor:
     """Mean squared error of the velocity, a scalar."""
     return F.mse_loss(velocity.float(), eps - x)

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terraloom.data.packed import Pack
-from terraloom.diffusion.flow import noised, walked
+from terraloom.diffusion.flow import noised, walked, walked_by_heun
 from terraloom.models.cascade import (
     WAVES,
     CascadeConfig,
@@ -56,7 +56,7 @@ from terraloom.training.batches import (
 from terraloom.training.contest import load_critic, save_critic
 from terraloom.training.likeness import looks_apart, misses
 from terraloom.training.looks import Looks
-from terraloom.training.parents import Drawer, evenness, own_parents, walked_finely
+from terraloom.training.parents import OWN_STEPS, Drawer, evenness, own_parents
 from terraloom.training.patterns import colour_bands, repeated
 from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
@@ -179,19 +179,18 @@ class CascadeTask:
 
     def real(self, kind: str, rng: np.random.Generator) -> Lesson:
         """Real images and their own low-resolution images."""
-        small = kind == "small"
+        small, even = kind == "small", kind == "even"
         size, count = (64, self.data["small_batch"]) if small else self._size(rng)
-        if kind == "even":
-            batch = evenest(self.batches.paired(rng, EVENEST * count, size, small), count)
+        batch = self.batches.paired(rng, count * (EVENEST if even else 1), size, small)
+        if even:
+            batch = evenest(batch, count)
             lr, hr = degraded_pair(batch.hr, rng)
             lr, hr = flattened(hr, lr, rng, *PALER)
         elif kind == "drawn":
-            batch = self.batches.paired(rng, count, size, small)
             near = self._drawer(self.ema, rng)
             lr = own_parents(batch, near, self._drawer(self.coarse, rng) if self.coarse else near)
             hr = batch.hr + bicubic4(lr - reduce4(batch.hr))
         else:
-            batch = self.batches.paired(rng, count, size, small)
             lr, hr = degraded_pair(batch.hr, rng)
         real = replace(batch, hr=hr).to(self.device)
         asked = replace(real, hr=lr.to(self.device))
@@ -208,8 +207,10 @@ class CascadeTask:
                 return self.see(asked, x, x.new_full((len(x),), sigma), net)
 
             eps = self.noise(asked.hr, rng)
-            finely = net is self.ema and self.is_flow
-            seen = walked_finely(see, eps) if finely else walked(see, eps, net.config.sigmas)
+            if net is self.ema and self.is_flow:
+                seen = walked_by_heun(see, eps, OWN_STEPS)
+            else:
+                seen = walked(see, eps, net.config.sigmas)
             return image_of(seen, asked.hr).cpu()
 
         return draw

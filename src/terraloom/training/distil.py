@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from terraloom.data.packed import Pack
-from terraloom.diffusion.flow import heun
+from terraloom.diffusion.flow import walked_by_heun
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeUNet, image_of
 from terraloom.training.batches import Batch
@@ -43,7 +43,7 @@ class DistilTask(CascadeTask):
     def __init__(self, recipe: dict[str, Any], pack: Pack, device: torch.device) -> None:
         """Raise InvalidInput for a recipe without `schedule.substeps` or with chains; otherwise as `CascadeTask`."""
         super().__init__(recipe, pack, device)
-        if recipe["schedule"]["shares"].get("chain", 0) > 0:
+        if self.shares.get("chain", 0) > 0:
             raise InvalidInput(
                 "schedule.shares of the recipe has chains, which have no place under a teacher: take `chain` out, "
                 "of paired, drawn, even and small any may be left"
@@ -87,7 +87,6 @@ class DistilTask(CascadeTask):
         for now, later in pairwise((*self.model.config.sigmas, 0.0)):
             starts.append(x)
             cuts = np.linspace(now ** (1 / BEND), later ** (1 / BEND), self.substeps + 1)
-            for one, two in pairwise((cuts**BEND).tolist()):
-                x = heun(see, x, one, two)
+            x = walked_by_heun(see, x, (cuts**BEND).tolist())
             ends.append(x)
         return starts, ends

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terraloom.diffusion.flow import heun
 from terraloom.models.cascade import reduce4
 from terraloom.training.batches import Batch, quantise
 from terraloom.weights import COARSE_GSD
 
-STEPS = (1.0, 0.65, 0.35, 0.12, 0.0)  # sigmas of Heun's steps where a flow draws its own parents
+OWN_STEPS = (
+    1.0,
+    0.65,
+    0.35,
+    0.12,
+    0.0,
+)  # sigmas of Heun's steps where a flow draws its own parents
 EVEN = 0.08  # range of a parent's neighbouring pixels, of [-1, 1], where a chain teaches little
 BASE_GSD = 1000.0  # metres; coarser parents are the base map
-Drawer = Callable[
-    [Batch], Tensor
-]  # low-resolution images (hr of the batch) -> images, (B, 3, 4h, 4w)
+# low-resolution images (hr of the batch) -> images, (B, 3, 4h, 4w)
+Drawer = Callable[[Batch], Tensor]
 
 
 @torch.no_grad()
@@ -41,14 +44,6 @@ def own_parents(batch: Batch, near: Drawer, far: Drawer) -> Tensor:
     if far is not near:
         drawn = torch.where((here.gsd >= COARSE_GSD)[:, None, None, None], far(here), drawn)
     return quantise(torch.where((here.gsd > BASE_GSD)[:, None, None, None], lr, drawn))
-
-
-def walked_finely(see: Callable[[Tensor, float], Tensor], eps: Tensor) -> Tensor:
-    """From noise to image along a flow that is asked often; as `terraloom.diffusion.flow.walked`."""
-    x = eps
-    for now, later in pairwise(STEPS):
-        x = heun(see, x, now, later)
-    return x
 
 
 def evenness(lr: Tensor) -> Tensor:
