@@ -23,7 +23,7 @@ from terraloom.models.critic import Critic, Features
 from terraloom.training.batches import Batch, Batches, degraded_pair, evenest, flattened
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.contest import contest
-from terraloom.training.distil import DistilTask, straight
+from terraloom.training.distil import DistilTask, blurred, straight
 from terraloom.training.likeness import maps, misses
 from terraloom.training.loop import run
 from terraloom.training.parents import own_parents
@@ -270,10 +270,52 @@ def test_a_student_walks_in_few_steps_where_its_teacher_arrives(
     )  # so small a network, with random weights to follow, comes no nearer soon
 
 
+def test_guidance_leads_away_from_a_blurred_parent(
+    recipe: Path, pack_path: Path, tmp_path: Path
+) -> None:
+    flat = torch.full((1, 3, 16, 16), 0.3)
+    edge = torch.cat([-flat, flat], -1)
+    assert torch.allclose(blurred(flat), flat, atol=1e-6)
+    assert torch.allclose(blurred(edge).mean(), edge.mean(), atol=1e-6)
+    assert 0 < float(blurred(edge)[0, 0, 8, 16]) < 0.2 and float(blurred(edge)[0, 0, 8, -1]) > 0.29
+
+    settings = load_recipe(recipe) | {"teacher": str(tmp_path / "teacher")}
+    torch.manual_seed(1)
+    teacher = CascadeUNet(CascadeConfig(**settings["model"]))
+    with torch.no_grad():
+        for p in teacher.parameters():
+            p.add_(0.03 * torch.randn_like(p))
+    save_model(teacher, tmp_path / "teacher")
+
+    def ends(guidance: Any, soft: bool = False) -> torch.Tensor:
+        settings["schedule"] |= {"shares": {"paired": 1.0}, "substeps": 1, "guidance": guidance}
+        settings["model"] |= {"sigmas": [1.0]}
+        settings["data"] |= {"wide": 0.0}
+        task = DistilTask(settings, Pack.load(pack_path), torch.device("cpu"))
+        rng = np.random.default_rng(3)
+        asked = task.real("paired", rng).asked
+        if soft:
+            asked = replace(asked, hr=blurred(asked.hr))
+        return task.taught(asked, task.noise(asked.hr, rng))[1][-1]
+
+    plain, other = ends(1), ends(1, soft=True)
+    assert not torch.allclose(plain, other)
+    guided = ends(3)
+    assert torch.allclose(guided, other + 3 * (plain - other), atol=0.05)
+    by_level = ends([[0, 1], [100, 3]])  # the images are of 38 and of 150 m
+    changed = (by_level - plain).abs().amax((1, 2, 3)) > 1e-3
+    assert 0 < int(changed.sum()) < len(changed)
+    assert torch.allclose(by_level[changed], guided[changed], atol=0.05)
+
+
 @pytest.mark.parametrize(
     "schedule, named",
     [
         ({"substeps": 0}, "schedule.substeps"),
+        ({"substeps": 2, "guidance": 0.5}, "schedule.guidance of the recipe is 0.5"),
+        ({"substeps": 2, "guidance": "much"}, "from 1 \\(none\\) to 10"),
+        ({"substeps": 2, "guidance": [[30, 2, 1]]}, "list of"),
+        ({"substeps": 2, "guidance": [[-1, 2]]}, "list of"),
         ({"substeps": 2, "shares": {"paired": 0.5, "chain": 0.5}}, "has chains"),
     ],
 )

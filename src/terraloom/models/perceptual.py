@@ -45,7 +45,9 @@ class Perceptual:
             )
         folder = Path(spec.submodule_search_locations[0])
         path = folder / WEIGHTS.format(network)
-        self.state: dict[str, Tensor] = torch.load(path, device, weights_only=True)
+        # loaded on the CPU: a device with an index, as accelerate names the CPU itself, torch.load refuses
+        state: dict[str, Tensor] = torch.load(path, "cpu", weights_only=True)
+        self.state = {name: value.to(device) for name, value in state.items()}
         self.depth = self._vgg if network == "vgg" else self._alexnet
         names = [k for k in self.state if k.startswith("net.") and k.endswith(".weight")]
         by_depth = [[k for k in names if k.startswith(f"net.slice{d + 1}.")] for d in range(DEPTHS)]

@@ -5,15 +5,22 @@ learns to see, at each of its own few sigmas, the image that leads straight to w
 distillation (Salimans & Ho 2022, arXiv 2202.00512, algorithm 2), several steps at once, along the teacher's own walks.
 There is one right answer to each question, so nothing is averaged and nothing judged. What the teacher's `gain` makes
 bolder, the student sees so by itself.
+
+The teacher is guided (`schedule.guidance`): what it sees under the parent is moved away from what it sees under a
+blurred one, as classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) moves away from what no words show. A
+young flow does not quite believe its parent, and goes on with edges as stains; so each level is a little softer than
+its own parent, and a chain of levels dissolves.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.data.packed import Pack
@@ -27,6 +34,30 @@ from terraloom.training.processes import alike
 from terraloom.training.ready import ready_network, wrap_crops
 
 BEND = 1.5  # of the teacher's steps: shorter towards the image, where faint waves show
+MOST_GUIDED = 10
+BLUR = 1.2  # pixels, standard deviation: what guidance leads away from
+
+
+def blurred(lr: Tensor) -> Tensor:
+    """A parent (B, 3, h, w) under a Gaussian of `BLUR` pixels, its rim mirrored."""
+    taps = torch.exp(-(torch.arange(-3.0, 4.0, device=lr.device) ** 2) / (2 * BLUR**2))
+    kernel = (taps / taps.sum()).repeat(lr.shape[1], 1)[:, None]
+    x = F.pad(lr, (3, 3, 3, 3), mode="reflect")
+    x = F.conv2d(x, kernel[:, :, None], groups=lr.shape[1])
+    return F.conv2d(x, kernel[..., None], groups=lr.shape[1])
+
+
+def _guidance(given: Any) -> list[tuple[float, float]]:
+    """(metres, weight from this gsd on), finest first, of a number or a table of a recipe."""
+    table = given if isinstance(given, list) else [[0, given]]
+    for row in table:
+        numbers = isinstance(row, list) and all(isinstance(v, int | float) for v in row)
+        if not numbers or len(row) != 2 or row[0] < 0 or not 1 <= row[1] <= MOST_GUIDED:
+            raise InvalidInput(
+                f"schedule.guidance of the recipe is {given!r}, must be a weight from 1 (none) to {MOST_GUIDED}, "
+                "or a list of [metres, weight from this gsd on]"
+            )
+    return sorted((float(gsd), float(weight)) for gsd, weight in table)
 
 
 def straight(x: Tensor, arrived: Tensor, now: float, later: float) -> Tensor:
@@ -54,6 +85,7 @@ class DistilTask(CascadeTask):
                 f"schedule.substeps of the recipe is {self.substeps!r}, must be the teacher's steps for each of the "
                 "network's own, 1 or more"
             )
+        self.guidance = _guidance(recipe["schedule"].get("guidance", 1.0))
         teacher, _ = ready_network(recipe["teacher"], "teacher")
         self.teacher: CascadeUNet = teacher.to(device)
         wrap_crops(self.teacher)
@@ -80,8 +112,17 @@ class DistilTask(CascadeTask):
     def taught(self, asked: Batch, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Where the teacher's walk from noise (B, 45, h, w) is at the start and end of each step of the student's."""
 
+        soft, weight = replace(asked, hr=blurred(asked.hr)), asked.gsd.new_ones(len(asked.gsd))
+        for finest, guidance in self.guidance:
+            weight[asked.gsd >= finest] = guidance
+        weight = weight[:, None, None, None]
+
         def see(x: Tensor, sigma: float) -> Tensor:
-            return self.see(asked, x, x.new_full((len(x),), sigma), self.teacher)
+            at = x.new_full((len(x),), sigma)
+            seen = self.see(asked, x, at, self.teacher)
+            if bool((weight == 1).all()):
+                return seen
+            return torch.lerp(self.see(soft, x, at, self.teacher), seen, weight)
 
         starts, ends = [], []
         for now, later in pairwise((*self.model.config.sigmas, 0.0)):
