@@ -14,6 +14,9 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
 COARSE = "coarse"  # folder within a cascade's: the checkpoint that draws its coarse levels
 COARSE_LEVEL = 12  # the finest of those (zoom)
 COARSE_GSD = 19.2  # metres: what stands outside a map is drawn as those levels are from here on
+FINEST = "finest"  # folder within a cascade's: the checkpoint that draws its finest levels
+FINEST_FROM = 16  # the coarsest of those (zoom)
+FINEST_GSD = 4.8  # metres: likewise, below it
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Checkpoint:
     digest: str  # first 16 hex digits of the sha256 of the weights, the kind and the network's configuration
     card: str  # Markdown: data, licence, recipe, measured figures; may be empty
     coarse: Checkpoint | None = None  # what draws levels down to `COARSE_LEVEL` instead
+    finest: Checkpoint | None = None  # what draws levels from `FINEST_FROM` on instead
 
     @property
     def name(self) -> str:
@@ -38,11 +42,21 @@ class Checkpoint:
 
     def at(self, level: int) -> Checkpoint:
         """The checkpoint whose network draws a level."""
-        return self.coarse if self.coarse is not None and level <= COARSE_LEVEL else self
+        if self.coarse is not None and level <= COARSE_LEVEL:
+            return self.coarse
+        return self.finest if self.finest is not None and level >= FINEST_FROM else self
+
+    def inner(self) -> list[Checkpoint]:
+        """The checkpoints within its folder."""
+        return [part for part in (self.coarse, self.finest) if part is not None]
 
 
 def checkpoint(
-    folder: Path, config: dict[str, Any], weights: Iterable[Path], coarse: Checkpoint | None = None
+    folder: Path,
+    config: dict[str, Any],
+    weights: Iterable[Path],
+    coarse: Checkpoint | None = None,
+    finest: Checkpoint | None = None,
 ) -> Checkpoint:
     """A folder's checkpoint: its card read, its weights hashed with kind and shape (they decide pixels as well)."""
     card = folder / CARD
@@ -52,7 +66,8 @@ def checkpoint(
             while block := file.read(1 << 20):
                 digest.update(block)
     digest.update(json.dumps([config["kind"], config["config"]], sort_keys=True).encode())
-    if coarse is not None:
-        digest.update(coarse.digest.encode())
+    for name, part in ((COARSE, coarse), (FINEST, finest)):
+        if part is not None:  # the first one's name was not told apart before there was another
+            digest.update((part.digest if name == COARSE else name + part.digest).encode())
     text = card.read_text("utf-8") if card.is_file() else ""
-    return Checkpoint(folder, config, digest.hexdigest()[:16], text, coarse)
+    return Checkpoint(folder, config, digest.hexdigest()[:16], text, coarse, finest)

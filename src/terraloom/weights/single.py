@@ -12,7 +12,15 @@ from terraloom import tensors
 from terraloom.errors import BadCheckpoint
 from terraloom.tensors import read_json, write_whole
 from terraloom.weights import checkpoint as shipped
-from terraloom.weights.checkpoint import CARD, COARSE, CONFIG, WEIGHTS, Checkpoint, checkpoint
+from terraloom.weights.checkpoint import (
+    CARD,
+    COARSE,
+    CONFIG,
+    FINEST,
+    WEIGHTS,
+    Checkpoint,
+    checkpoint,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +34,9 @@ KINDS = {
 
 
 def find(name_or_path: str | Path) -> Checkpoint:
-    """A checkpoint by its folder, or by its name when it is a shipped one; with its coarse one, if it holds one.
+    """A checkpoint by its folder, or by its name when it is a shipped one.
+
+    With it come those within its folder, for coarse and for the finest levels.
 
     Raises:
         BadCheckpoint: there is none, or its `config.json` says nothing usable.
@@ -44,13 +54,16 @@ def find(name_or_path: str | Path) -> Checkpoint:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise BadCheckpoint(f"checkpoint {folder} has no {name}")
-    config, inner = _read_config(folder / CONFIG), folder / COARSE
-    coarse = find(inner) if config["kind"] == "cascade" and inner.is_dir() else None
-    if coarse is not None and coarse.kind != "cascade":
-        raise BadCheckpoint(
-            f"{inner} is a {coarse.kind} model; a cascade's coarse one is a cascade"
-        )
-    return checkpoint(folder, config, [folder / WEIGHTS], coarse)
+    config = _read_config(folder / CONFIG)
+    inner: dict[str, Checkpoint] = {}
+    for part in (COARSE, FINEST):
+        if config["kind"] == "cascade" and (folder / part).is_dir():
+            inner[part] = find(folder / part)
+            if inner[part].kind != "cascade":
+                raise BadCheckpoint(
+                    f"{folder / part} is a {inner[part].kind} model; a cascade's {part} one is a cascade"
+                )
+    return checkpoint(folder, config, [folder / WEIGHTS], **inner)
 
 
 def configuration(checkpoint: Checkpoint) -> Any:

@@ -111,9 +111,9 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
         return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL)
     period, exact = shape.period, len(shape.sigmas) * shape.halo
     usual = 2 * shape.halo // 3 // period * period
-    if checkpoint.coarse is not None:
-        coarse = geometry(checkpoint.coarse)
-        period, exact = max(period, coarse.period), max(exact, COARSE_HALO * coarse.exact)
+    for part in checkpoint.inner():
+        inner, share = geometry(part), COARSE_HALO if part is checkpoint.coarse else 1
+        period, exact = max(period, inner.period), max(exact, share * inner.exact)
     return Geometry(exact, usual, period)
 
 
@@ -124,7 +124,7 @@ def blocks_at(checkpoint: Checkpoint, level: int, block: int, halo: int) -> tupl
     seen in small parts. With shipped weights that halo changes under a thousandth of their pixels, by 2/255 at most.
     """
     part = checkpoint.at(level)
-    if level <= BASE_LEVEL or part is checkpoint:
+    if level <= BASE_LEVEL or part is not checkpoint.coarse:
         return block, halo
     period = geometry(part).period
     return min(block, COARSE_SIDE), halo // COARSE_HALO // period * period

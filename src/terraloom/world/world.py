@@ -20,11 +20,11 @@ from rasterio.windows import Window as RasterWindow
 from terraloom import weights
 from terraloom.data.ground import Ground
 from terraloom.errors import InvalidInput
-from terraloom.grid import FINEST_LEVEL, TILE, Window, level_size
+from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, TILE, Window, level_size
 from terraloom.io.cog import block_windows, stream_cog
 from terraloom.io.provenance import synthetic_tags
 from terraloom.noise import NoiseField
-from terraloom.weights import COARSE_LEVEL, Checkpoint
+from terraloom.weights import Checkpoint
 from terraloom.world import engine as engines
 from terraloom.world.basemap import BaseMap
 from terraloom.world.blocks import Pyramid
@@ -281,8 +281,9 @@ def _starter(
     if checkpoint.kind != "cascade":
         shared = once(lambda seed: start(seed, FINEST_LEVEL))
         return lambda seed, level: shared(seed)
-    networks = once(lambda coarse: start(0, COARSE_LEVEL if coarse else FINEST_LEVEL))
-    return lambda seed, level: networks(checkpoint.at(level) is not checkpoint)
+    first = {checkpoint.at(level).digest: level for level in range(FINEST_LEVEL, BASE_LEVEL, -2)}
+    networks = once(lambda level: start(0, level))
+    return lambda seed, level: networks(first[checkpoint.at(level).digest])
 
 
 def _parts(grid: Canvas, progress: Progress | None = None) -> Iterator[tuple[RasterWindow, Pixels]]:
