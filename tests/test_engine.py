@@ -181,7 +181,9 @@ def test_the_usual_halo_of_shipped_weights_suffices(
     evaluations = 2 if shipped is both.coarse else 1
     assert engines.geometry(shipped).exact == evaluations * 192 or shipped is both
     exact = 192
-    assert engines.geometry(replace(both, coarse=None, finest=None)) == engines.Geometry(exact, 128, 16)
+    assert engines.geometry(replace(both, coarse=None, finest=None)) == engines.Geometry(
+        exact, 128, 16
+    )
     _, usual = engines.blocks_at(both, drawn_level(gsd), 1024, 128)
     assert usual == (64 if shipped is both.coarse else 128)
     rng, cells = np.random.default_rng(0), (side + 2 * exact) // 4
