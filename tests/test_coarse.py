@@ -14,7 +14,7 @@ from terraloom.data.ground import Ground
 from terraloom.evaluation.rollout import Roller
 from terraloom.grid import TILE
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
-from terraloom.pipelines.refine import at_level, refine
+from terraloom.pipelines.refine import engine_for, refine
 from terraloom.serve.draws import _neighbours
 from terraloom.weights import (
     COARSE,
@@ -106,10 +106,9 @@ def test_the_finest_levels_have_a_network_too(make: Any, duo: Path, trio: Path) 
         assert np.array_equal(*drawn) is same
     assert one.side(16) == other.side(16) == BLOCK
     image = np.random.default_rng(0).integers(60, 200, (3, 16, 16)).astype(np.uint8)
-    for gsd, same in ((40.0, True), (12.0, False)):  # of the parent
-        drawn = [refine(image, gsd, 1, 3, model=model, engine="torch") for model in (duo, trio)]
-        assert np.array_equal(*drawn) is same
-    at_level.cache_clear()
+    drawn = [refine(image, 4.0, 1, 3, model=model, engine="torch") for model in (duo, trio)]
+    assert np.array_equal(*drawn)  # single images are of sensors, see there
+    engine_for.cache_clear()
 
 
 def test_gain_multiplies_the_grey_detail_seen() -> None:
@@ -194,7 +193,7 @@ def test_single_images_are_refined_by_the_network_of_their_gsd(
     by_one = refine(image, gsd, 1, 3, model=tiny_checkpoint, engine="torch")
     assert np.array_equal(by_both, by_one) is not coarse
     assert by_both.shape == (3, 64, 64)
-    at_level.cache_clear()
+    engine_for.cache_clear()
 
 
 def test_neighbours_to_draw_ahead_are_of_the_levels_own_blocks(make: Any, duo: Path) -> None:

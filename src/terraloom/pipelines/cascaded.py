@@ -15,7 +15,7 @@ from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.refine import HALO, engine_for
 from terraloom.pipelines.scenes import LEVEL, Scene, Strip, finer, fitted, known_limits, read
 from terraloom.pipelines.windows import SIDE, Floats
-from terraloom.weights import find
+from terraloom.weights import COARSE_GSD, find
 
 CASCADE = "cascade"
 USUAL_GSD = 1.0  # metres, of a scene that does not say
@@ -34,8 +34,8 @@ class Cascaded(Scene):
     def __init__(self, raster: Raster, source: Raster) -> None:
         self.raster, self._source = raster, source
         self.grid, self.metadata = finer(raster)
-        gsd = self.metadata.gsd or USUAL_GSD
-        self._draw = engine_for(CASCADE, "auto", gsd, SIDE + 2 * HALO)
+        coarse = (self.metadata.gsd or USUAL_GSD) >= COARSE_GSD
+        self._draw = engine_for(CASCADE, "auto", coarse, SIDE + 2 * HALO)
 
     def inputs(self) -> list[Raster]:
         """What the scene was drawn from."""

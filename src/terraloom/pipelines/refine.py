@@ -16,7 +16,7 @@ from terraloom.data.ground import LAYERS, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import SCALE
 from terraloom.noise import NoiseField
-from terraloom.weights import COARSE_GSD, COARSE_LEVEL, FINEST_FROM, FINEST_GSD, find
+from terraloom.weights import COARSE_GSD, COARSE_LEVEL, find
 from terraloom.world.engine import Engine, choose, geometry, start
 
 Pixels = npt.NDArray[np.uint8]
@@ -26,7 +26,7 @@ HALO = 64  # output pixels of mirrored surroundings; a third of the exact halo, 
 NOISE_LEVEL = 8  # the first level's noise; wide enough that noise does not repeat within an image
 LARGEST = 4096  # pixels a side; an image is drawn in one piece, and memory grows with its area
 MOST_LEVELS = 5
-FINE_LEVEL = 14  # zoom, between those of the coarse and of the finest network
+FINE_LEVEL = 14  # zoom of a planet that the fine network draws
 
 
 def refine(
@@ -116,27 +116,22 @@ def _finer(
         for a in (image.astype(np.float32) / 127.5 - 1, cover, ground)
     )
     side = SCALE * cells + 2 * HALO
-    draw = engine_for(*network, gsd, side)
+    draw = engine_for(*network, gsd >= COARSE_GSD, side)
     eps = noise.window(level, -HALO, -HALO, side, side, channels=3)
     rows = np.full(cells + 2 * margin, gsd, np.float32)
     return draw(lr, cover, ground, rows, eps)[:, : SCALE * h, : SCALE * w]
 
 
-def engine_for(model: str, engine: str, gsd: float, side: int) -> Engine:
-    """A cascade ready for squares of `side` px at `gsd` metres, `HALO` included; engines are kept.
+@lru_cache(maxsize=3)  # an image of two levels needs two
+def engine_for(model: str, engine: str, coarse: bool, side: int) -> Engine:
+    """A cascade ready for squares of `side` px of coarse or fine levels, `HALO` included; engines are kept.
 
     Raises:
         InvalidInput: the checkpoint is no cascade.
     """
-    if gsd >= COARSE_GSD:
-        return at_level(model, engine, COARSE_LEVEL, side)
-    return at_level(model, engine, FINE_LEVEL if gsd >= FINEST_GSD else FINEST_FROM, side)
-
-
-@lru_cache(maxsize=3)  # an image of two levels needs two
-def at_level(model: str, engine: str, level: int, side: int) -> Engine:
-    """As `engine_for`, of the network that draws a level (zoom)."""
     checkpoint = find(model)
     if checkpoint.kind != "cascade":
         raise InvalidInput(f"a {checkpoint.kind} model cannot refine single images; use a cascade")
-    return start(*choose(engine, checkpoint), checkpoint.at(level), side, HALO, seed=0)
+    # not the finest network: on images of a sensor this one is told from real ones less often (docs/decisions.md)
+    part = checkpoint.at(COARSE_LEVEL if coarse else FINE_LEVEL)
+    return start(*choose(engine, checkpoint), part, side, HALO, seed=0)

@@ -16,7 +16,6 @@ COARSE_LEVEL = 12  # the finest of those (zoom)
 COARSE_GSD = 19.2  # metres: what stands outside a map is drawn as those levels are from here on
 FINEST = "finest"  # folder within a cascade's: the checkpoint that draws its finest levels
 FINEST_FROM = 16  # the coarsest of those (zoom)
-FINEST_GSD = 4.8  # metres: likewise, below it
 
 
 @dataclass(frozen=True)
