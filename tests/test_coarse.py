@@ -36,14 +36,18 @@ def duo(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The tiny cascade with a coarse network that is asked twice."""
     folder = tmp_path_factory.mktemp("weights") / "duo"
     save_model(load_model(find(tiny_checkpoint)), folder)
-    torch.manual_seed(2)
-    shape = CascadeConfig(widths=(8, 16, 16), depth=1, embed=16, sigmas=(1.0, 0.4), gain=1.2)
-    net = CascadeUNet(shape)
+    save_model(tiny(2, sigmas=(1.0, 0.4), gain=1.2), folder / COARSE)
+    return folder
+
+
+def tiny(seed: int, **shape: Any) -> CascadeUNet:
+    """A random network in which every input matters."""
+    torch.manual_seed(seed)
+    net = CascadeUNet(CascadeConfig(widths=(8, 16, 16), depth=1, embed=16, **shape))
     with torch.no_grad():
         for p in net.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    save_model(net, folder / COARSE)
-    return folder
+    return net
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +87,7 @@ def trio(duo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`duo` with a network of its own for the finest levels."""
     folder = tmp_path_factory.mktemp("weights") / "trio"
     shutil.copytree(duo, folder)
-    torch.manual_seed(5)
-    net = CascadeUNet(CascadeConfig(widths=(8, 16, 16), depth=1, embed=16))
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(0.1 * torch.randn_like(p))
-    save_model(net, folder / FINEST)
+    save_model(tiny(5), folder / FINEST)
     return folder
 
 

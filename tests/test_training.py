@@ -18,12 +18,13 @@ from PIL import Image
 from terraloom.data.packed import Pack, Sample, write_pack
 from terraloom.diffusion.flow import carried, walked
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
+from terraloom.models.blur import blurred
 from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, nearest4, reduce4
 from terraloom.models.critic import Critic, Features
 from terraloom.training.batches import Batch, Batches, degraded_pair, evenest, flattened
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.contest import contest
-from terraloom.training.distil import DistilTask, blurred, straight
+from terraloom.training.distil import BLUR, REACH, DistilTask, straight
 from terraloom.training.likeness import maps, misses
 from terraloom.training.loop import run
 from terraloom.training.parents import own_parents
@@ -275,9 +276,10 @@ def test_guidance_leads_away_from_a_blurred_parent(
 ) -> None:
     flat = torch.full((1, 3, 16, 16), 0.3)
     edge = torch.cat([-flat, flat], -1)
-    assert torch.allclose(blurred(flat), flat, atol=1e-6)
-    assert torch.allclose(blurred(edge).mean(), edge.mean(), atol=1e-6)
-    assert 0 < float(blurred(edge)[0, 0, 8, 16]) < 0.2 and float(blurred(edge)[0, 0, 8, -1]) > 0.29
+    soft = blurred(edge, BLUR, REACH)
+    assert torch.allclose(blurred(flat, BLUR, REACH), flat, atol=1e-6)
+    assert torch.allclose(soft.mean(), edge.mean(), atol=1e-6)
+    assert 0 < float(soft[0, 0, 8, 16]) < 0.2 and float(soft[0, 0, 8, -1]) > 0.29
 
     settings = load_recipe(recipe) | {"teacher": str(tmp_path / "teacher")}
     torch.manual_seed(1)
@@ -295,7 +297,7 @@ def test_guidance_leads_away_from_a_blurred_parent(
         rng = np.random.default_rng(3)
         asked = task.real("paired", rng).asked
         if soft:
-            asked = replace(asked, hr=blurred(asked.hr))
+            asked = replace(asked, hr=blurred(asked.hr, BLUR, REACH))
         return task.taught(asked, task.noise(asked.hr, rng))[1][-1]
 
     plain, other = ends(1), ends(1, soft=True)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from terraloom.models.blur import blurred
 from terraloom.training.batches import GROUPS
 from terraloom.training.patterns import band_power
 
@@ -64,17 +64,6 @@ def detail(rgb: Pixels) -> Floats:
     grey = torch.from_numpy(rgb.astype(np.float32)).mean(0)[None, None]
     sharp = (grey - blurred(grey, BLUR, reach))[0, 0, reach:-reach, reach:-reach]
     return np.asarray(sharp.numpy(), np.float64)
-
-
-def blurred(x: Tensor, sigma: float, reach: int) -> Tensor:
-    """Gaussian blur of (B, C, H, W); the image is mirrored beyond its edge."""
-    t = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-((t / sigma) ** 2) / 2)
-    kernel = kernel / kernel.sum()
-    b, c, h, w = x.shape
-    flat = F.pad(x.reshape(b * c, 1, h, w), (reach,) * 4, mode="reflect")
-    flat = F.conv2d(F.conv2d(flat, kernel[None, None, :, None]), kernel[None, None, None])
-    return flat.reshape(b, c, h, w)
 
 
 def share_of_lattice(x: Floats, period: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from terraloom.evaluation.measures import blurred
+from terraloom.models.blur import blurred
 
 SSIM_SIGMA, SSIM_REACH = 1.5, 5  # Wang et al. 2004: a Gaussian window of 11 x 11 px
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.data.packed import Pack, Sample
 from terraloom.errors import InvalidInput
+from terraloom.models.blur import blurred
 from terraloom.models.cascade import SCALE, bicubic4, reduce4
 
 UNKNOWN_COVER = 18
@@ -210,13 +210,9 @@ def quantise(x: Tensor) -> Tensor:
 
 def degrade(lr: Tensor, rng: np.random.Generator) -> Tensor:
     """Blur and noise of random strength on half of the images each, then rounding (Real-ESRGAN's idea, small)."""
-    n, c, h, w = lr.shape
+    n = len(lr)
     sigma = _uniform(rng, 0, 0.7, n) * (_uniform(rng, 0, 1, n) < 0.5) + 1e-3
-    taps = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / (2 * sigma[:, None] ** 2))
-    kernel = (taps / taps.sum(1, keepdim=True)).repeat_interleave(c, 0)
-    x = F.pad(lr, (2, 2, 2, 2), mode="reflect").reshape(1, n * c, h + 4, w + 4)
-    x = F.conv2d(x, kernel[:, None, :, None], groups=n * c)
-    x = F.conv2d(x, kernel[:, None, None, :], groups=n * c).reshape(n, c, h, w)
+    x = blurred(lr, sigma, 2)
     strength = _uniform(rng, 0, 0.02, n, 1, 1, 1) * (_uniform(rng, 0, 1, n, 1, 1, 1) < 0.5)
     grain = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
     return quantise(x + strength * grain)

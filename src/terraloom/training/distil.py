@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.data.packed import Pack
 from terraloom.diffusion.flow import walked_by_heun
 from terraloom.errors import InvalidInput
+from terraloom.models.blur import blurred
 from terraloom.models.cascade import CascadeUNet, image_of
 from terraloom.training.batches import Batch
 from terraloom.training.cascade import CascadeTask
@@ -35,16 +35,7 @@ from terraloom.training.ready import ready_network, wrap_crops
 
 BEND = 1.5  # of the teacher's steps: shorter towards the image, where faint waves show
 MOST_GUIDED = 10
-BLUR = 1.2  # pixels, standard deviation: what guidance leads away from
-
-
-def blurred(lr: Tensor) -> Tensor:
-    """A parent (B, 3, h, w) under a Gaussian of `BLUR` pixels, its rim mirrored."""
-    taps = torch.exp(-(torch.arange(-3.0, 4.0, device=lr.device) ** 2) / (2 * BLUR**2))
-    kernel = (taps / taps.sum()).repeat(lr.shape[1], 1)[:, None]
-    x = F.pad(lr, (3, 3, 3, 3), mode="reflect")
-    x = F.conv2d(x, kernel[:, :, None], groups=lr.shape[1])
-    return F.conv2d(x, kernel[..., None], groups=lr.shape[1])
+BLUR, REACH = 1.2, 3  # pixels: Gaussian under which a parent is what guidance leads away from
 
 
 def _guidance(given: Any) -> list[tuple[float, float]]:
@@ -112,15 +103,18 @@ class DistilTask(CascadeTask):
     def taught(self, asked: Batch, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Where the teacher's walk from noise (B, 45, h, w) is at the start and end of each step of the student's."""
 
-        soft, weight = replace(asked, hr=blurred(asked.hr)), asked.gsd.new_ones(len(asked.gsd))
+        soft, weight = (
+            replace(asked, hr=blurred(asked.hr, BLUR, REACH)),
+            asked.gsd.new_ones(len(asked.gsd)),
+        )
         for finest, guidance in self.guidance:
             weight[asked.gsd >= finest] = guidance
-        weight = weight[:, None, None, None]
+        guided, weight = bool((weight != 1).any()), weight[:, None, None, None]
 
         def see(x: Tensor, sigma: float) -> Tensor:
             at = x.new_full((len(x),), sigma)
             seen = self.see(asked, x, at, self.teacher)
-            if bool((weight == 1).all()):
+            if not guided:
                 return seen
             return torch.lerp(self.see(soft, x, at, self.teacher), seen, weight)
 

@@ -281,9 +281,9 @@ def _starter(
     if checkpoint.kind != "cascade":
         shared = once(lambda seed: start(seed, FINEST_LEVEL))
         return lambda seed, level: shared(seed)
-    first = {checkpoint.at(level).digest: level for level in range(FINEST_LEVEL, BASE_LEVEL, -2)}
+    first = {checkpoint.at(level).path: level for level in range(FINEST_LEVEL, BASE_LEVEL, -2)}
     networks = once(lambda level: start(0, level))
-    return lambda seed, level: networks(first[checkpoint.at(level).digest])
+    return lambda seed, level: networks(first[checkpoint.at(level).path])
 
 
 def _parts(grid: Canvas, progress: Progress | None = None) -> Iterator[tuple[RasterWindow, Pixels]]:
