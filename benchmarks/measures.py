@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from terraloom.models.cascade import WAVES, CascadeConfig, CascadeUNet
+from terraloom.models.cascade import CascadeConfig, CascadeUNet
+from terraloom.models.waves import WAVES
 
 
 def conv_peak(dtype: torch.dtype, repeats: int = 5) -> float:

@@ -17,7 +17,8 @@ from torch import Tensor
 from terraloom.diffusion import windows
 from terraloom.diffusion.ddpm import Schedule, ddim
 from terraloom.diffusion.flow import walked
-from terraloom.models.cascade import CascadeUNet, image_of, noise_of
+from terraloom.models.cascade import CascadeUNet
+from terraloom.models.waves import image_of, noise_of
 
 Network = Callable[..., Tensor]  # CascadeUNet.forward on one 256 px window, in some runtime
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from terraloom.errors import InvalidInput
 from terraloom.grid import drawn_level
-from terraloom.models.cascade import reduce4
+from terraloom.models.waves import reduce4
 from terraloom.weights import SHIPPED, Checkpoint, find, save_model
 from terraloom.world import engine as engines
 

@@ -20,7 +20,8 @@ from terraloom.evaluation.places import PLACES, random_land
 from terraloom.evaluation.references import fits, references, shrunk
 from terraloom.evaluation.rollout import LEVELS, Roller
 from terraloom.grid import MAX_LATITUDE, drawn_level
-from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, consistent, reduce4
+from terraloom.models.cascade import CascadeConfig, CascadeUNet
+from terraloom.models.waves import bicubic4, consistent, reduce4
 from terraloom.weights import find, save_model
 from terraloom.world import World
 

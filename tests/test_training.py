@@ -19,8 +19,9 @@ from terraloom.data.packed import Pack, Sample, write_pack
 from terraloom.diffusion.flow import carried, walked
 from terraloom.errors import BadCheckpoint, BadPack, InvalidInput
 from terraloom.models.blur import blurred
-from terraloom.models.cascade import CascadeConfig, CascadeUNet, bicubic4, nearest4, reduce4
+from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.critic import Critic, Features
+from terraloom.models.waves import bicubic4, nearest4, reduce4
 from terraloom.training.batches import Batch, Batches, degraded_pair, evenest, flattened
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.contest import contest

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from terraloom.evaluation import frame_rivals
-from terraloom.models.cascade import bicubic4, reduce4
+from terraloom.models.waves import bicubic4, reduce4
 
 
 def scene(side: int = 64, seed: int = 0) -> Tensor:

@@ -27,8 +27,8 @@ from terraloom.evaluation.frame_rivals import mean_of
 from terraloom.evaluation.frame_scores import Figures, Row, by_change, by_group, summary
 from terraloom.evaluation.frames import measure
 from terraloom.evaluation.held_out import HeldOut
-from terraloom.models.cascade import reduce4
 from terraloom.models.frames import BANDS, Frames, mingled
+from terraloom.models.waves import reduce4
 from terraloom.weights import save_frames
 
 RGB = ("red", "green", "blue")

@@ -18,8 +18,8 @@ from terraloom.evaluation.frame_rivals import (
     missing_packages,
     pasted,
 )
-from terraloom.models.cascade import bicubic4
 from terraloom.models.frames import Frames
+from terraloom.models.waves import bicubic4
 from terraloom.training.frame_batches import Task
 
 Draw = Callable[

@@ -26,8 +26,8 @@ from terraloom.evaluation.held_out import (
     windows,
 )
 from terraloom.metadata import Metadata
-from terraloom.models.cascade import SCALE, bicubic4, reduce4
 from terraloom.models.frames import BANDS, MOST_FRAMES, Frames, mingled
+from terraloom.models.waves import SCALE, bicubic4, reduce4
 from terraloom.pipelines.scenes import frame, sequence, vector
 from terraloom.training.frame_batches import coarsened, inpaint_base, years
 from terraloom.training.holes import blobs

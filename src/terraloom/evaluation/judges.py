@@ -14,7 +14,8 @@ from terraloom.data.packed import Pack, Sample
 from terraloom.evaluation.chain import Chains
 from terraloom.evaluation.levels import Nets, as_batch, by_level, draw, evenly
 from terraloom.evaluation.measures import SQUARE, as_tensor, group_of, squares
-from terraloom.models.cascade import CascadeUNet, bicubic4, reduce4
+from terraloom.models.cascade import CascadeUNet
+from terraloom.models.waves import bicubic4, reduce4
 from terraloom.training.batches import quantise
 
 Metrics = dict[str, Any]

@@ -15,8 +15,9 @@ from terraloom.diffusion.flow import walked
 from terraloom.evaluation.measures import ratio_of_bands
 from terraloom.evaluation.references import REDUCTIONS, fits, shrunk
 from terraloom.grid import BASE_LEVEL, drawn_level
-from terraloom.models.cascade import SCALE, CascadeUNet, bicubic4, image_of, noise_of, reduce4
+from terraloom.models.cascade import CascadeUNet
 from terraloom.models.critic import Features
+from terraloom.models.waves import SCALE, bicubic4, image_of, noise_of, reduce4
 from terraloom.training.batches import FINEST_MASKED_GSD, Batch, flattened, quantise
 from terraloom.world.engine import to_pixels
 

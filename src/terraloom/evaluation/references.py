@@ -11,7 +11,7 @@ import numpy as np
 from terraloom.data.packed import Pack, Sample
 from terraloom.evaluation.measures import SQUARE, Floats, bands, contrast, group_of
 from terraloom.grid import drawn_level
-from terraloom.models.cascade import SCALE
+from terraloom.models.waves import SCALE
 
 Key = tuple[int, int]  # level, coarse class
 REDUCTIONS = (1, 2, 4)

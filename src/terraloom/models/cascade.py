@@ -26,16 +26,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SCALE = 4  # one level of the cascade is two Web Mercator zooms
-DETAIL = 0.1  # detail is counted in this part of [-1, 1]
-COLOURS = ((1, 1, 1), (1, 0, -1), (-1, 2, -1))  # grey, red - blue, green - magenta
-COLOUR_SIZES = (
-    3.0,
-    0.32,
-    0.25,
-)  # of a wave of frequency 1, standard deviation in units of DETAIL; 1/f above
-WAVES = len(COLOURS) * (SCALE * SCALE - 1)
-REFITS = 2  # `bounded` clips and projects this often before it scales what still clips
+from terraloom.models.waves import (
+    COLOURS,
+    LEAP_WAVES,
+    SCALE,
+    WAVES,
+    bicubic4,
+    nearest4,
+    scaling,
+)
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,16 @@ class CascadeConfig:
     ground_layers: int = 6  # see terraloom.data.ground.LAYERS
     sigmas: tuple[float, ...] = (1.0,)  # where the sampler asks the network
     gain: float = 1.0  # of the grey detail seen: a young flow sees less than there is
+    leap: bool = False  # whether it draws two levels at once, four cells a side under each pixel that is given
 
     def __post_init__(self) -> None:
         for name in ("widths", "sigmas"):  # JSON gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    @property
+    def waves(self) -> int:
+        """Numbers a cell that it tells."""
+        return LEAP_WAVES if self.leap else WAVES
 
     @property
     def period(self) -> int:
@@ -92,102 +97,6 @@ def rms_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(power + 1e-6).to(x.dtype)
 
 
-def reduce4(x: Tensor) -> Tensor:
-    """Box average of 4 x 4 pixels, (B, C, 4h, 4w) -> (B, C, h, w): what "low resolution" means here."""
-    return F.avg_pool2d(x, SCALE)
-
-
-def nearest4(x: Tensor) -> Tensor:
-    """Every pixel repeated 4 x 4 times, (B, C, h, w) -> (B, C, 4h, 4w)."""
-    return F.interpolate(x, scale_factor=SCALE, mode="nearest")
-
-
-def bicubic4(x: Tensor) -> Tensor:
-    """Bicubic enlargement by 4, (B, C, h, w) -> (B, C, 4h, 4w)."""
-    return F.interpolate(x, scale_factor=SCALE, mode="bicubic", align_corners=False)
-
-
-def consistent(y: Tensor, lr: Tensor) -> Tensor:
-    """The image nearest to `y` whose 4 x 4 means are exactly `lr` (orthogonal projection).
-
-    Each octave is thus made by one level only, and a chain of levels cannot drift in colour or contrast.
-    """
-    return y + nearest4(lr - reduce4(y))
-
-
-def bounded(y: Tensor, lr: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
-    """As `consistent`, but within limits.
-
-    Clipping alone would darken bright cells and brighten dark ones, and a chain of levels would drift. So what was
-    clipped is given to the other pixels of the cell, and what still sticks out loses contrast, cell by cell.
-
-    Args:
-        y: (B, C, 4h, 4w).
-        lr: (B, C, h, w) within the limits.
-        low: of what comes out; may be infinite.
-        high: likewise.
-
-    Returns:
-        (B, C, 4h, 4w).
-    """
-    batch, channels, h, w = lr.shape
-    cells = F.pixel_unshuffle(y, SCALE).reshape(batch, channels, SCALE * SCALE, h, w)
-    mean = lr[:, :, None]
-    cells = cells + (mean - cells.mean(2, keepdim=True))
-    for _ in range(REFITS):
-        cells.clamp_(low, high)
-        cells += mean - cells.mean(2, keepdim=True)
-    cells -= mean
-    highest, lowest = cells.amax(2, keepdim=True), cells.amin(2, keepdim=True)
-    room = torch.minimum(
-        (high - mean) / highest.clamp(min=1e-6), (low - mean) / lowest.clamp(max=-1e-6)
-    )
-    return F.pixel_shuffle((cells * room.clamp(0, 1) + mean).flatten(1, 2), SCALE)
-
-
-def _waves() -> tuple[Tensor, Tensor]:
-    """The waves of a cell, orthonormal float32 (45, 3, 4, 4), and the usual size of each when told, (45,).
-
-    Cosines (the discrete cosine transform of 4 x 4 pixels) in each of `COLOURS`.
-    """
-    with torch.inference_mode(False), torch.device("cpu"):  # whoever imports this
-        colours = F.normalize(torch.tensor(COLOURS, dtype=torch.float64), dim=1)
-        at = torch.arange(SCALE, dtype=torch.float64)
-        cosines = F.normalize(torch.cos(math.pi / SCALE * at[:, None] * (at + 0.5)), dim=1)
-        basis = torch.einsum("cr,fy,gx->cfgryx", colours, cosines, cosines).flatten(1, 2)[:, 1:]
-        frequency = (at[:, None] ** 2 + at**2).sqrt().flatten()[1:]
-        sizes = torch.tensor(COLOUR_SIZES, dtype=torch.float64)[:, None] / frequency
-        return basis.flatten(0, 1).float(), sizes.flatten().sqrt().float()
-
-
-BASIS, SIZES = _waves()
-
-
-def _gains(gain: float) -> Tensor:
-    """`gain` for waves of the first of `COLOURS`, 1 for the others, (45, 1, 1)."""
-    gains = torch.ones(WAVES, 1, 1)
-    gains[: WAVES // len(COLOURS)] = gain
-    return gains
-
-
-def detail_of(hr: Tensor, lr: Tensor) -> Tensor:
-    """The detail that makes `lr` (B, 3, h, w) into the image `hr` (B, 3, 4h, 4w), as waves (B, 45, h, w)."""
-    told = BASIS / (DETAIL * SIZES[:, None, None, None])
-    return F.conv2d(hr - bicubic4(lr), told.to(hr.device), stride=SCALE)
-
-
-def image_of(detail: Tensor, lr: Tensor) -> Tensor:
-    """The image (B, 3, 4h, 4w) of a detail (B, 45, h, w); its 4 x 4 means are `lr` (B, 3, h, w)."""
-    told = BASIS * (DETAIL * SIZES[:, None, None, None])
-    drawn = F.conv_transpose2d(detail, told.to(detail.device), stride=SCALE)
-    return consistent(bicubic4(lr) + drawn, lr)
-
-
-def noise_of(pixels: Tensor) -> Tensor:
-    """Noise of waves (B, 45, h, w) from noise of pixels (B, 3, 4h, 4w), both independent standard normal."""
-    return F.conv2d(pixels, BASIS.to(pixels.device), stride=SCALE)
-
-
 def gsd_features(gsd: Tensor, count: int = 32, top: float = 3.0) -> Tensor:
     """Sinusoids of log2(gsd), metres per pixel, at rates 0.1 to `top`, (...,) -> (..., 2 * count)."""
     rates = torch.exp(torch.linspace(math.log(0.1), math.log(top), count, device=gsd.device))
@@ -202,15 +111,12 @@ def sigma_features(sigma: Tensor, count: int = 16, top: float = 40.0) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], -1)
 
 
-def scaling(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """Of sigma (B,): how much of noised waves is kept, and the size of what the network adds; (B, 45, 1, 1) each.
-
-    c_skip and c_out of Karras et al. 2022 (arXiv 2206.00364, table 1) for the path x_sigma = (1 - sigma) x + sigma eps.
-    """
-    s, size = sigma[:, None], SIZES.to(sigma.device)
-    power = ((1 - s) * size) ** 2 + s**2
-    keep, scale = (1 - s) * size**2 / power, s * size * power.rsqrt()
-    return keep[..., None, None], scale[..., None, None]
+def _gains(gain: float, waves: int) -> Tensor:
+    """`gain` for waves of the first of `COLOURS`, 1 for the others, (waves, 1, 1)."""
+    gains = torch.ones(waves, 1, 1)
+    gains[: WAVES // len(COLOURS)] = gain
+    gains[WAVES : WAVES + 1] = gain
+    return gains
 
 
 class ResBlock(nn.Module):
@@ -252,7 +158,7 @@ class CascadeUNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(96, c.embed), nn.SiLU(), nn.Linear(c.embed, c.embed), nn.SiLU()
         )
-        inputs = 3 + 3 * pixels + WAVES + c.cover_embed + c.ground_layers
+        inputs = 3 + 3 * pixels + c.waves + c.cover_embed + c.ground_layers
         self.stem = nn.Conv2d(inputs, c.widths[0], 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
@@ -268,7 +174,7 @@ class CascadeUNet(nn.Module):
                     [ResBlock(2 * w if k == 0 else w, w, c.embed) for k in range(c.depth)]
                 )
             )
-        self.head = nn.Conv2d(c.widths[0], WAVES, 3, padding=1)
+        self.head = nn.Conv2d(c.widths[0], c.waves, 3, padding=1)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(cast(Tensor, self.head.bias))
 
@@ -278,17 +184,18 @@ class CascadeUNet(nn.Module):
         """See the detail in noised detail, for the level below `lr`.
 
         Args:
-            lr: (B, 3, h, w) float in [-1, 1]; h and w multiples of `config.period // 4`.
+            lr: (B, 3, h, w) float in [-1, 1], of a leap `terraloom.models.waves.softened`; h and w multiples of
+                `config.period // 4`.
             cover: (B, h, w) integer land cover per cell, IGBP 0..16 or 18 for unknown.
             ground: (B, ground_layers, h, w) float 0 or 1, see `terraloom.data.ground.LAYERS`.
             gsd: (B, h) ground sampling distance of the *output*, metres per pixel, per row of cells.
-            x: (B, 45, h, w) float32 waves, x_sigma of `terraloom.diffusion.flow`.
+            x: (B, waves, h, w) float32, x_sigma of `terraloom.diffusion.flow`.
             sigma: (B,) its share of noise, in (0, 1].
 
         Returns:
-            (B, 45, h, w) float32 waves.
+            (B, waves, h, w) float32.
         """
-        keep, scale = scaling(sigma)
+        keep, scale = scaling(sigma, self.config.waves)
         cells = torch.cat(
             [
                 lr,
@@ -320,5 +227,5 @@ class CascadeUNet(nn.Module):
                 h = block(h, rows[-2 - i])
         seen = keep * x + scale * self.head(F.silu(rms_norm(h))).float()
         if self.config.gain != 1 and not self.training:  # else it would be learned away
-            seen = seen * _gains(self.config.gain).to(seen.device)
+            seen = seen * _gains(self.config.gain, self.config.waves).to(seen.device)
         return cast(Tensor, seen)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from terraloom.errors import TerraloomError
-from terraloom.models.cascade import bicubic4, gsd_features, reduce4
+from terraloom.models.cascade import gsd_features
+from terraloom.models.waves import bicubic4, reduce4
 
 CHANNELS = (16, 24, 40, 112, 320)  # of the features at strides 2, 4, 8, 16, 32
 

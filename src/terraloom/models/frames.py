@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from terraloom.models.cascade import consistent
 from terraloom.models.controlnet3d import ControlNet3D
 from terraloom.models.satellite_unet import SatelliteUNet
+from terraloom.models.waves import consistent
 
 FACTOR = 4  # pixels of a side that the networks see as channels
 PERIOD = 16  # sides of an image are multiples of it

@@ -9,8 +9,8 @@ from terraloom.data.ground import LAYERS, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster
 from terraloom.io.stretch import stretch_of
-from terraloom.models.cascade import SCALE
 from terraloom.models.frames import RGB, filled
+from terraloom.models.waves import SCALE
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.refine import HALO, engine_for
 from terraloom.pipelines.scenes import LEVEL, Scene, Strip, finer, fitted, known_limits, read

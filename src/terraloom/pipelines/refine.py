@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from terraloom.data.ground import LAYERS, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
-from terraloom.models.cascade import SCALE
+from terraloom.models.waves import SCALE
 from terraloom.noise import NoiseField
 from terraloom.weights import COARSE_GSD, COARSE_LEVEL, find
 from terraloom.world.engine import Engine, choose, geometry, start

@@ -22,8 +22,8 @@ from terraloom.io.raster import Raster
 from terraloom.io.source import Grid, Known, Pixels
 from terraloom.io.stretch import Stretch, stretch_of
 from terraloom.metadata import RANGES, Metadata
-from terraloom.models.cascade import SCALE, bounded
 from terraloom.models.frames import BANDS, CHANNELS, COLOURS, MOST_FRAMES, RGB
+from terraloom.models.waves import SCALE, bounded
 from terraloom.noise import NoiseField
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.windows import SIDE, Floats, Lattice, mirrored, strips

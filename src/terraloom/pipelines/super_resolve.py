@@ -20,8 +20,8 @@ from terraloom.io.raster import Raster
 from terraloom.io.source import Pixels
 from terraloom.io.staging import refuse
 from terraloom.io.stretch import stretch_of
-from terraloom.models.cascade import SCALE, bicubic4
 from terraloom.models.frames import BANDS, CHANNELS, COLOURS, RGB, Frames, filled
+from terraloom.models.waves import SCALE, bicubic4
 from terraloom.pipelines.cascaded import Cascaded, eight_bits
 from terraloom.pipelines.frames_to_image import FramesToImage
 from terraloom.pipelines.scenes import (

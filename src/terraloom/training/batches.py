@@ -18,7 +18,7 @@ from torch import Tensor
 from terraloom.data.packed import Pack, Sample
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
-from terraloom.models.cascade import SCALE, bicubic4, reduce4
+from terraloom.models.waves import SCALE, bicubic4, reduce4, softened
 
 UNKNOWN_COVER = 18
 GROUND_LAYERS = 6
@@ -223,6 +223,13 @@ def degraded_pair(hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]
     clean = reduce4(hr)
     lr = degrade(clean, rng)
     return lr, hr + bicubic4(lr - clean)
+
+
+def leaping_pair(hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """As `degraded_pair` for a leap: the low resolution is of 16 x 16 pixels, and `softened`."""
+    clean = reduce4(reduce4(hr))
+    lr = degrade(clean, rng)
+    return softened(lr), hr + bicubic4(bicubic4(lr - clean))
 
 
 def flattened(

@@ -31,16 +31,9 @@ from torch import Tensor, nn
 
 from terraloom.data.packed import Pack
 from terraloom.diffusion.flow import noised, walked, walked_by_heun
-from terraloom.models.cascade import (
-    WAVES,
-    CascadeConfig,
-    CascadeUNet,
-    bicubic4,
-    detail_of,
-    image_of,
-    reduce4,
-)
+from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.critic import Features
+from terraloom.models.waves import bicubic4, detail_of, image_of, reduce4
 from terraloom.training.average import update_average
 from terraloom.training.batches import (
     FINEST_MASKED_GSD,
@@ -50,6 +43,7 @@ from terraloom.training.batches import (
     degraded_pair,
     evenest,
     flattened,
+    leaping_pair,
     quantise,
     quarters,
 )
@@ -60,7 +54,7 @@ from terraloom.training.parents import OWN_STEPS, Drawer, evenness, own_parents
 from terraloom.training.patterns import colour_bands, repeated
 from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
-from terraloom.training.ready import ready_network, wrap_crops
+from terraloom.training.ready import learn_to_leap, ready_network, wrap_crops
 from terraloom.training.recipe import pace, shares_of
 from terraloom.training.scores import energy_score, patches
 from terraloom.weights import COARSE, COARSE_GSD
@@ -186,6 +180,8 @@ class CascadeTask:
             batch = evenest(batch, count)
             lr, hr = degraded_pair(batch.hr, rng)
             lr, hr = flattened(hr, lr, rng, *PALER)
+        elif self.model.config.leap:
+            lr, hr = leaping_pair(batch.hr, rng)
         elif kind == "drawn":
             near = self._drawer(self.ema, rng)
             lr = own_parents(batch, near, self._drawer(self.coarse, rng) if self.coarse else near)
@@ -194,7 +190,7 @@ class CascadeTask:
             lr, hr = degraded_pair(batch.hr, rng)
         real = replace(batch, hr=hr).to(self.device)
         asked = replace(real, hr=lr.to(self.device))
-        truth = detail_of(real.hr, asked.hr)
+        truth = detail_of(real.hr, asked.hr, self.model.config.waves)
         return Lesson(asked, real, truth, torch.ones_like(truth[:, :1]))
 
     def _drawer(self, net: CascadeUNet, rng: np.random.Generator) -> Drawer:
@@ -303,7 +299,8 @@ class CascadeTask:
     def noise(self, lr: Tensor, rng: np.random.Generator) -> Tensor:
         """Noise of waves for low-resolution images (B, 3, h, w)."""
         count, _, h, w = lr.shape
-        noise = rng.standard_normal((count, WAVES, h, w), dtype=np.float32)
+        waves = self.model.config.waves
+        noise = rng.standard_normal((count, waves, h, w), dtype=np.float32)
         return torch.from_numpy(noise).to(self.device)
 
     def see(self, asked: Batch, x: Tensor, sigma: Tensor, net: CascadeUNet | None = None) -> Tensor:
@@ -343,8 +340,12 @@ class CascadeTask:
         """Begin from a checkpoint's weights (and critic, where there is one)."""
         from terraloom.weights import find, load_model
 
-        state = load_model(find(folder)).state_dict()
+        began = load_model(find(folder))
+        state = began.state_dict()
         for net in (self.model, self.ema):
-            net.load_state_dict(state)
+            if self.model.config.leap and not began.config.leap:
+                learn_to_leap(net, state)
+            else:
+                net.load_state_dict(state)
         if self.polish is not None:
             load_critic(self.polish.critic, folder)

@@ -26,7 +26,8 @@ from terraloom.data.packed import Pack
 from terraloom.diffusion.flow import walked_by_heun
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
-from terraloom.models.cascade import CascadeUNet, image_of
+from terraloom.models.cascade import CascadeUNet
+from terraloom.models.waves import image_of
 from terraloom.training.batches import Batch
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.likeness import looks_apart, misses

@@ -19,7 +19,6 @@ from torch import Tensor
 from terraloom.data.stacks import Dated, Stacks
 from terraloom.errors import InvalidInput
 from terraloom.metadata import Metadata, ordinal
-from terraloom.models.cascade import SCALE, bicubic4, reduce4
 from terraloom.models.frames import (
     BANDS,
     CHANNELS,
@@ -31,6 +30,7 @@ from terraloom.models.frames import (
     composed,
     mingled,
 )
+from terraloom.models.waves import SCALE, bicubic4, reduce4
 from terraloom.training.holes import hole
 
 Task = Literal["superres", "inpaint", "forecast"]

@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from terraloom.data.stacks import Stacks
-from terraloom.models.cascade import reduce4
 from terraloom.models.critic import Features
 from terraloom.models.frames import Frames, draw, networks
+from terraloom.models.waves import reduce4
 from terraloom.training.average import update_average
 from terraloom.training.frame_batches import TASKS, Batch, FrameBatches
 from terraloom.training.looks import Looks

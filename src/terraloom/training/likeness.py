@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terraloom.models.cascade import SIZES, detail_of, reduce4, scaling
 from terraloom.models.critic import Features
+from terraloom.models.waves import SIZES, WAVES, detail_of, reduce4, scaling
 
 FAINT = 0.4  # power of detail under an even parent
 GOES_ON = 0.3  # and what is added to it, as part of the power of the parent's own detail
@@ -23,18 +23,22 @@ def misses(seen: Tensor, truth: Tensor, sigma: Tensor, weight: Tensor, lr: Tenso
     half of real detail under a parent that shows little).
 
     Args:
-        seen: (B, 45, h, w) waves.
-        truth: (B, 45, h, w) waves.
+        seen: (B, waves, h, w).
+        truth: (B, waves, h, w).
         sigma: (B,) where it was seen.
         weight: (B, 1, h, w) or (1, 1, 1, 1) of cells.
-        lr: (B, 3, h, w) the parent as it was shown, in [-1, 1].
+        lr: (B, 3, h, w) the parent as it was shown, in [-1, 1]; of a leap `softened`.
 
     Returns:
         (B,)
     """
+    waves = seen.shape[1]
     sizes = SIZES.to(seen.device)[:, None, None]
-    error = (weight * ((seen - truth) / scaling(sigma)[1]) ** 2 * sizes).mean((1, 2, 3))
-    own = (detail_of(lr, reduce4(lr)).square() / sizes).mean((1, 2, 3))
+    error = (weight * ((seen - truth) / scaling(sigma, waves)[1]) ** 2 * sizes[:waves]).mean(
+        (1, 2, 3)
+    )
+    parent = lr if waves == WAVES else reduce4(lr)
+    own = (detail_of(parent, reduce4(parent)).square() / sizes[:WAVES]).mean((1, 2, 3))
     return error / (GOES_ON * own + FAINT)
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from terraloom.data.packed import Pack
 from terraloom.diffusion.ddpm import Schedule, eps_loss
-from terraloom.models.cascade import reduce4
 from terraloom.models.metaearth import MetaEarthConfig, MetaEarthUNet
+from terraloom.models.waves import reduce4
 from terraloom.training.average import update_average
 from terraloom.training.batches import Batches, degrade
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terraloom.models.cascade import reduce4
+from terraloom.models.waves import reduce4
 from terraloom.training.batches import Batch, quantise
 from terraloom.weights import COARSE_GSD
 

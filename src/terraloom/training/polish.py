@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from terraloom.models.cascade import bicubic4, reduce4
 from terraloom.models.critic import Critic, Features
+from terraloom.models.waves import bicubic4, reduce4
 from terraloom.training.batches import GROUPS, UNKNOWN_COVER, Batch, main_group
 from terraloom.training.contest import contest
 from terraloom.training.likeness import maps, unlikeness

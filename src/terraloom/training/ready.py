@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeUNet, wrap
+from terraloom.models.waves import LEAP_WAVES, SCALE, WAVES
 from terraloom.weights import COARSE_LEVEL
 
 
@@ -27,3 +30,17 @@ def wrap_crops(net: CascadeUNet) -> None:
     and is let be.
     """
     wrap(*net.down[1:], *net.up[:-1])
+
+
+def learn_to_leap(net: CascadeUNet, state: dict[str, Tensor]) -> None:
+    """Begin a network that leaps from the weights of one that does not: what it reads and tells of means is new."""
+    fresh = net.state_dict()
+    told = 3 + 3 * SCALE * SCALE + WAVES  # channels of the stem before those of means
+    stem = fresh["stem.weight"].zero_()
+    stem[:, :told] = state["stem.weight"][:, :told]
+    stem[:, told + LEAP_WAVES - WAVES :] = state["stem.weight"][:, told:]
+    for part in ("head.weight", "head.bias"):
+        fresh[part][:WAVES] = state[part]
+    net.load_state_dict(
+        {**state, **{k: fresh[k] for k in ("stem.weight", "head.weight", "head.bias")}}
+    )

@@ -21,15 +21,8 @@ from terraloom.diffusion import windows
 from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
-from terraloom.models.cascade import (
-    SCALE,
-    WAVES,
-    CascadeConfig,
-    CascadeUNet,
-    bounded,
-    image_of,
-    noise_of,
-)
+from terraloom.models.cascade import CascadeConfig, CascadeUNet
+from terraloom.models.waves import SCALE, WAVES, bounded, image_of, noise_of
 from terraloom.weights import Checkpoint, configuration, load_model
 
 Pixels = npt.NDArray[np.uint8]
