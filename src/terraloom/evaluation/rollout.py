@@ -15,6 +15,7 @@ from terraloom.noise import NoiseField
 from terraloom.weights import Checkpoint
 from terraloom.world import engine as engines
 from terraloom.world.basemap import BaseMap
+from terraloom.world.blocks import reduce2
 
 Pixels = npt.NDArray[np.uint8]
 SCALE = 4
@@ -54,7 +55,11 @@ class Roller:
             )
         name, precision = engines.choose(engine, checkpoint)
         side = view + 2 * self.halo
-        self._start = partial(engines.start, name, precision, side=side, halo=self.halo, seed=0)
+        self._sides = {
+            True: SCALE * view + 2 * self.halo,
+            False: side,
+        }  # of a leap, which draws a level's parent too
+        self._start = partial(engines.start, name, precision, halo=self.halo, seed=0)
         self._checkpoint = checkpoint
         self._engines: dict[str, engines.Engine] = {}  # by digest
         self.base, self.ground = BaseMap(), Ground.open()
@@ -70,25 +75,51 @@ class Roller:
         rim, cut = self.halo // SCALE, self._aligned((self.view - self.cells) // 2)
         links = []
         for level in range(BASE_LEVEL + 2, finest + 1, 2):
-            window = Window(level - 2, x, y, self.cells, self.cells)
-            middle = np.s_[..., rim : self.cells - rim, rim : self.cells - rim]
-            parent, (rgb, cover) = rgb[middle], self._draw(rgb, window, noise, known)
-            most = int(np.bincount(cover[middle].ravel()).argmax())
-            x, y = (SCALE * v + self.halo for v in (x, y))
-            links.append(Link(level, x, y, float(window.gsd.mean() / SCALE), most, rgb, parent))
+            above = self._checkpoint.parent(level)
+            if above is None:
+                continue  # comes with the leap
+            if above == level - 2:
+                window = Window(above, x, y, self.cells, self.cells)
+                drawn, cover = self._draw(rgb, level, window, noise, known)
+                links.append(_link(level, window, _middle(rgb, rim), drawn, _middle(cover, rim)))
+            else:
+                links += self._leap(rgb, level, x, y, noise, known)
+            x, y, rgb = links[-1].x + cut, links[-1].y + cut, links[-1].rgb
             rgb = rgb[:, cut : cut + self.cells, cut : cut + self.cells]
-            x, y = x + cut, y + cut
         return links
+
+    def _leap(
+        self, rgb: Pixels, level: int, x: int, y: int, noise: NoiseField, known: bool
+    ) -> list[Link]:
+        """The views of the two levels that a leap from the middle of `rgb` draws at once."""
+        given = (SCALE * self.view + 2 * self.halo) // SCALE**2
+        cut, rim = (self.cells - given) // 2, self.halo // SCALE
+        rgb = rgb[:, cut : cut + given, cut : cut + given]
+        cells = Window(
+            level - 2, SCALE * (x + cut), SCALE * (y + cut), SCALE * given, SCALE * given
+        )
+        drawn, cover = self._draw(rgb, level, cells, noise, known)
+        between, cover = reduce2(reduce2(drawn)), _middle(cover, rim)
+        above = Window(level - 4, x + cut, y + cut, given, given)
+        first = _link(level - 2, above, _middle(rgb, rim // SCALE), between, cover)
+        off = self._aligned(
+            (self.view - self.view // SCALE) // 2
+        )  # cells around the view of the finer level
+        end = off + self.view // SCALE
+        inner = np.s_[..., off:end, off:end]
+        window = Window(level - 2, first.x + off - rim, first.y + off - rim, self.cells, self.cells)
+        part = drawn[:, SCALE * off : SCALE * end, SCALE * off : SCALE * end]
+        return [first, _link(level, window, between[inner], part, cover[inner])]
 
     def _aligned(self, cell: int) -> int:
         return cell // self.align * self.align
 
     def _draw(
-        self, rgb: Pixels, window: Window, noise: NoiseField, known: bool
+        self, rgb: Pixels, level: int, window: Window, noise: NoiseField, known: bool
     ) -> tuple[Pixels, Pixels]:
-        """The view below a window, (3, view, view), and the window's land cover, (cells, cells)."""
+        """What is drawn of a parent under a window of cells, without the halo, and the cells' land cover."""
         cover, layers = self.ground.cells(window)
-        level, side = window.level + 2, SCALE * self.cells
+        side = SCALE * window.width
         if level > FINEST_MASKED_LEVEL or not known:
             layers = np.zeros_like(layers)
         told = cover if known else np.full_like(cover, UNKNOWN_COVER)
@@ -100,5 +131,21 @@ class Roller:
     def _engine(self, level: int) -> engines.Engine:
         part = self._checkpoint.at(level)
         if part.digest not in self._engines:
-            self._engines[part.digest] = self._start(part)
+            self._engines[part.digest] = self._start(
+                part, side=self._sides[part is self._checkpoint.leap]
+            )
         return self._engines[part.digest]
+
+
+def _middle(pixels: Pixels, rim: int) -> Pixels:
+    """Without so many pixels at each side."""
+    return pixels[..., rim : pixels.shape[-2] - rim, rim : pixels.shape[-1] - rim]
+
+
+def _link(level: int, window: Window, parent: Pixels, rgb: Pixels, cover: Pixels) -> Link:
+    """The view of a level, in the middle of what was drawn below a window of its parent."""
+    x, y = (v + (window.width - parent.shape[-1]) // 2 for v in (window.x, window.y))
+    gsd = float(window.gsd.mean() / SCALE)
+    return Link(
+        level, SCALE * x, SCALE * y, gsd, int(np.bincount(cover.ravel()).argmax()), rgb, parent
+    )

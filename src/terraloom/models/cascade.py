@@ -81,7 +81,9 @@ class CascadeConfig:
             )  # decoder blocks; at the bottom: its only blocks
         for _ in range(last):
             need = 2 * need + 2 * self.depth  # encoder blocks one resolution finer
-        cells = need + 1  # stem
+        cells = (
+            need + 1 + (2 * SCALE if self.leap else 0)
+        )  # stem; `softened` reaches two of the pixels given
         return math.ceil(SCALE * cells / self.period) * self.period
 
     def to_json(self) -> dict[str, object]:

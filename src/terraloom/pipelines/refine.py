@@ -16,7 +16,7 @@ from terraloom.data.ground import LAYERS, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.models.waves import SCALE
 from terraloom.noise import NoiseField
-from terraloom.weights import COARSE_GSD, COARSE_LEVEL, find
+from terraloom.weights import COARSE_GSD, find
 from terraloom.world.engine import Engine, choose, geometry, start
 
 Pixels = npt.NDArray[np.uint8]
@@ -26,7 +26,6 @@ HALO = 64  # output pixels of mirrored surroundings; a third of the exact halo, 
 NOISE_LEVEL = 8  # the first level's noise; wide enough that noise does not repeat within an image
 LARGEST = 4096  # pixels a side; an image is drawn in one piece, and memory grows with its area
 MOST_LEVELS = 5
-FINE_LEVEL = 14  # zoom of a planet that the fine network draws
 
 
 def refine(
@@ -133,5 +132,5 @@ def engine_for(model: str, engine: str, coarse: bool, side: int) -> Engine:
     if checkpoint.kind != "cascade":
         raise InvalidInput(f"a {checkpoint.kind} model cannot refine single images; use a cascade")
     # not the finest network: on images of a sensor this one is told from real ones less often (docs/decisions.md)
-    part = checkpoint.at(COARSE_LEVEL if coarse else FINE_LEVEL)
+    part = (checkpoint.coarse if coarse else None) or checkpoint
     return start(*choose(engine, checkpoint), part, side, HALO, seed=0)

@@ -54,7 +54,7 @@ from terraloom.training.parents import OWN_STEPS, Drawer, evenness, own_parents
 from terraloom.training.patterns import colour_bands, repeated
 from terraloom.training.polish import Polish
 from terraloom.training.processes import alike
-from terraloom.training.ready import learn_to_leap, ready_network, wrap_crops
+from terraloom.training.ready import begin, ready_network, wrap_crops
 from terraloom.training.recipe import pace, shares_of
 from terraloom.training.scores import energy_score, patches
 from terraloom.weights import COARSE, COARSE_GSD
@@ -340,12 +340,8 @@ class CascadeTask:
         """Begin from a checkpoint's weights (and critic, where there is one)."""
         from terraloom.weights import find, load_model
 
-        began = load_model(find(folder))
-        state = began.state_dict()
+        state = load_model(find(folder)).state_dict()
         for net in (self.model, self.ema):
-            if self.model.config.leap and not began.config.leap:
-                learn_to_leap(net, state)
-            else:
-                net.load_state_dict(state)
+            begin(net, state)
         if self.polish is not None:
             load_critic(self.polish.critic, folder)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeUNet, wrap
 from terraloom.models.waves import LEAP_WAVES, SCALE, WAVES
-from terraloom.weights import COARSE_LEVEL
 
 
 def ready_network(folder: str, key: str) -> tuple[CascadeUNet, dict[str, Any]]:
     """The network that a recipe names under `key` (of a checkpoint with two, the coarse one) and how it was trained."""
     from terraloom.weights import find, load_model
 
-    found = find(folder).at(COARSE_LEVEL)
+    found = find(folder)
+    found = found.coarse or found
     net = load_model(found)
     if not isinstance(net, CascadeUNet):
         raise InvalidInput(f"{key} of the recipe is {folder!r}, which is no cascade")
@@ -32,15 +33,17 @@ def wrap_crops(net: CascadeUNet) -> None:
     wrap(*net.down[1:], *net.up[:-1])
 
 
-def learn_to_leap(net: CascadeUNet, state: dict[str, Tensor]) -> None:
-    """Begin a network that leaps from the weights of one that does not: what it reads and tells of means is new."""
-    fresh = net.state_dict()
-    told = 3 + 3 * SCALE * SCALE + WAVES  # channels of the stem before those of means
-    stem = fresh["stem.weight"].zero_()
-    stem[:, :told] = state["stem.weight"][:, :told]
-    stem[:, told + LEAP_WAVES - WAVES :] = state["stem.weight"][:, told:]
-    for part in ("head.weight", "head.bias"):
-        fresh[part][:WAVES] = state[part]
-    net.load_state_dict(
-        {**state, **{k: fresh[k] for k in ("stem.weight", "head.weight", "head.bias")}}
-    )
+def begin(net: CascadeUNet, state: dict[str, Tensor]) -> None:
+    """Weights to start from; where they are of one that does not leap, means are new: not seen, told at random."""
+    if net.config.leap and len(state["head.bias"]) == WAVES:
+        fresh = net.state_dict()
+        told = 3 + 3 * SCALE * SCALE + WAVES  # channels of the stem before those of means
+        stem = torch.zeros_like(fresh["stem.weight"])
+        stem[:, :told] = state["stem.weight"][:, :told]
+        stem[:, told + LEAP_WAVES - WAVES :] = state["stem.weight"][:, told:]
+        head = {
+            part: torch.cat([state[part], fresh[part][WAVES:]])
+            for part in ("head.weight", "head.bias")
+        }
+        state = {**state, "stem.weight": stem, **head}
+    net.load_state_dict(state)

@@ -14,6 +14,8 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
 COARSE = "coarse"  # folder within a cascade's: the checkpoint that draws its coarse levels
 COARSE_LEVEL = 12  # the finest of those (zoom)
 COARSE_GSD = 19.2  # metres: what stands outside a map is drawn as those levels are from here on
+LEAP = "leap"  # folder within a cascade's: the checkpoint that draws `LEAP_LEVEL` from `LEAP_FROM` at once
+LEAP_LEVEL, LEAP_FROM = 14, 10  # zooms; the level between is what the finer one is on average
 FINEST = "finest"  # folder within a cascade's: the checkpoint that draws its finest levels
 FINEST_FROM = 16  # the coarsest of those (zoom)
 
@@ -27,6 +29,7 @@ class Checkpoint:
     digest: str  # first 16 hex digits of the sha256 of the weights, the kind and the network's configuration
     card: str  # Markdown: data, licence, recipe, measured figures; may be empty
     coarse: Checkpoint | None = None  # what draws levels down to `COARSE_LEVEL` instead
+    leap: Checkpoint | None = None  # what draws `LEAP_LEVEL` instead
     finest: Checkpoint | None = None  # what draws levels from `FINEST_FROM` on instead
 
     @property
@@ -43,11 +46,19 @@ class Checkpoint:
         """The checkpoint whose network draws a level."""
         if self.coarse is not None and level <= COARSE_LEVEL:
             return self.coarse
+        if self.leap is not None and level == LEAP_LEVEL:
+            return self.leap
         return self.finest if self.finest is not None and level >= FINEST_FROM else self
+
+    def parent(self, level: int) -> int | None:
+        """The level that a level finer than the base map's is drawn from; None for means of finer ones."""
+        if level % 2 or (self.leap is not None and LEAP_FROM < level < LEAP_LEVEL):
+            return None
+        return LEAP_FROM if self.leap is not None and level == LEAP_LEVEL else level - 2
 
     def inner(self) -> list[Checkpoint]:
         """The checkpoints within its folder."""
-        return [part for part in (self.coarse, self.finest) if part is not None]
+        return [part for part in (self.coarse, self.leap, self.finest) if part is not None]
 
 
 def checkpoint(
@@ -55,6 +66,7 @@ def checkpoint(
     config: dict[str, Any],
     weights: Iterable[Path],
     coarse: Checkpoint | None = None,
+    leap: Checkpoint | None = None,
     finest: Checkpoint | None = None,
 ) -> Checkpoint:
     """A folder's checkpoint: its card read, its weights hashed with kind and shape (they decide pixels as well)."""
@@ -65,8 +77,8 @@ def checkpoint(
             while block := file.read(1 << 20):
                 digest.update(block)
     digest.update(json.dumps([config["kind"], config["config"]], sort_keys=True).encode())
-    for name, part in ((COARSE, coarse), (FINEST, finest)):
+    for name, part in ((COARSE, coarse), (LEAP, leap), (FINEST, finest)):
         if part is not None:  # the first one's name was not told apart before there was another
             digest.update((part.digest if name == COARSE else name + part.digest).encode())
     text = card.read_text("utf-8") if card.is_file() else ""
-    return Checkpoint(folder, config, digest.hexdigest()[:16], text, coarse, finest)
+    return Checkpoint(folder, config, digest.hexdigest()[:16], text, coarse, leap, finest)

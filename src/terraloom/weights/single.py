@@ -17,6 +17,7 @@ from terraloom.weights.checkpoint import (
     COARSE,
     CONFIG,
     FINEST,
+    LEAP,
     WEIGHTS,
     Checkpoint,
     checkpoint,
@@ -36,7 +37,7 @@ KINDS = {
 def find(name_or_path: str | Path) -> Checkpoint:
     """A checkpoint by its folder, or by its name when it is a shipped one.
 
-    With it come those within its folder, for coarse and for the finest levels.
+    With it come those within its folder, for coarse levels, for the leap and for the finest levels.
 
     Raises:
         BadCheckpoint: there is none, or its `config.json` says nothing usable.
@@ -56,12 +57,17 @@ def find(name_or_path: str | Path) -> Checkpoint:
             raise BadCheckpoint(f"checkpoint {folder} has no {name}")
     config = _read_config(folder / CONFIG)
     inner: dict[str, Checkpoint] = {}
-    for part in (COARSE, FINEST):
+    for part in (COARSE, LEAP, FINEST):
         if config["kind"] == "cascade" and (folder / part).is_dir():
             inner[part] = find(folder / part)
             if inner[part].kind != "cascade":
                 raise BadCheckpoint(
                     f"{folder / part} is a {inner[part].kind} model; a cascade's {part} one is a cascade"
+                )
+            if bool(inner[part].config["config"].get("leap")) != (part == LEAP):
+                raise BadCheckpoint(
+                    f"{folder / part} draws {'one level' if part == LEAP else 'two levels'} at once; only a cascade's "
+                    f"{LEAP} one draws two"
                 )
     return checkpoint(folder, config, [folder / WEIGHTS], **inner)
 

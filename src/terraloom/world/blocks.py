@@ -1,7 +1,8 @@
 """Pyramid: any window of any level, from blocks on one fixed lattice, each drawn once and in one shape.
 
     level 6             the base map
-    levels 8, 10 .. 18  drawn by the network from the level two above (a block and its halo at once)
+    levels 8, 10 .. 18  drawn by the network from the level two above (a block and its halo at once), or four above in a
+                        leap, which leaves out the level between
     all other levels    2 x 2 box means of the next finer level
 
 Levels up to 6 and the drawn ones are cached as blocks. A parent is uint8 before its children read it, so a
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from terraloom.world.engine import Engine
 
 GDAL_CACHE = 64_000_000  # bytes (rasterio takes no megabytes) of decoded maps; GDAL would take a twentieth of all
-SCALE, STEP = 4, 2  # a drawn level is four times finer than its parent, two levels up
+SCALE, STEP = 4, 2  # a drawn level is four times finer than its cells, two levels up
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -47,18 +48,20 @@ class Pyramid:
         base_cache: BlockCache,
         cache: BlockCache,
         shape: Callable[[int], tuple[int, int]],
+        parent: Callable[[int], int | None],
         lock: threading.RLock,
     ) -> None:
         """Take the parts; `start` gives the engine of a level, when it is drawn for the first time.
 
-        `shape` gives the side of a level's blocks and the halo drawn around them, in pixels.
+        `shape` gives the side of a level's blocks and the halo drawn around them, in pixels; `parent` the level that a
+        level is drawn from, None where it is not drawn.
 
         Levels up to that of the base map are kept in `base_cache`: they are the same for all seeds. Pyramids that
         share an engine or maps share the lock.
         """
         self._base, self._ground, self._noise = base, ground, noise
         self._base_cache, self._cache = base_cache, cache
-        self._start, self._shape = start, shape
+        self._start, self._shape, self._parent = start, shape, parent
         self._engines: dict[int, Engine] = {}
         self._lock = lock
         self.drawn = 0  # blocks that the network has drawn, for those who watch
@@ -104,7 +107,7 @@ class Pyramid:
         self._block(*key)
 
     def _is_blocked(self, level: int) -> bool:
-        return level <= BASE_LEVEL or level % STEP == 0
+        return level <= BASE_LEVEL or self._parent(level) is not None
 
     def _kept_in(self, level: int) -> BlockCache:
         return self._base_cache if level <= BASE_LEVEL else self._cache
@@ -160,15 +163,18 @@ class Pyramid:
             self._engines[level] = self._start(level)
         side, halo = self._shape(level)
         x, y, side = x - halo, y - halo, side + 2 * halo
-        parent, left, top, cells = level - STEP, x // SCALE, y // SCALE, side // SCALE
-        lr = self.region(parent, left, top, cells, cells).astype(np.float32) / 127.5 - 1
+        left, top, cells = x // SCALE, y // SCALE, side // SCALE
+        parent = self._parent(level)
+        assert parent is not None
+        lr = self.region(parent, *(v >> level - parent for v in (x, y, side, side)))
         cover, ground = self._cells(level, left, top, cells)
         noise = self._noise.window(level, x, y, side, side, channels=3)
         self.drawn += 1
-        return self._engines[level](lr, cover, ground, self._gsd(level, top, cells), noise)
+        gsd = self._gsd(level, top, cells)
+        return self._engines[level](lr.astype(np.float32) / 127.5 - 1, cover, ground, gsd, noise)
 
     def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
-        """Land cover and map layers of a square of parent pixels; none of the layers on fine levels."""
+        """Land cover and map layers of a square of cells; none of the layers on fine levels."""
         rows = _clamped(level - STEP, top, cells)
         first, last = int(rows[0]), int(rows[-1])
         cover, layers = self._ground.cells(
@@ -181,7 +187,7 @@ class Pyramid:
         return cover[rows - first], layers[:, rows - first]
 
     def _gsd(self, level: int, top: int, cells: int) -> Floats:
-        """Metres per pixel of `level` at the rows of its parent."""
+        """Metres per pixel of `level` at its rows of cells."""
         rows = _clamped(level - STEP, top, cells)
         lat = Window(level - STEP, 0, int(rows[0]), 1, int(rows[-1] - rows[0]) + 1).lat
         gsd: Floats = gsd_at(lat[rows - rows[0]], level).astype(np.float32)

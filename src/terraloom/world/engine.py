@@ -22,8 +22,8 @@ from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
-from terraloom.models.waves import SCALE, WAVES, bounded, image_of, noise_of
-from terraloom.weights import Checkpoint, configuration, load_model
+from terraloom.models.waves import SCALE, bounded, image_of, noise_of, softened
+from terraloom.weights import LEAP, Checkpoint, configuration, load_model
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ class Engine(Protocol):
         """Draw.
 
         Args:
-            lr: float32 (3, h, w) in [-1, 1], the level above with its halo.
+            lr: float32 (3, h, w) in [-1, 1], the level above with its halo; of a leap (3, h / 4, w / 4), two above.
             cover: uint8 (h, w) land cover.
             ground: float32 (6, h, w) map layers.
             gsd: float32 (h,) metres per output pixel of each row.
@@ -58,8 +58,13 @@ def choose(engine: str, checkpoint: Checkpoint) -> tuple[str, str]:
     """The engine and its precision, (cuda | openvino | torch, f32 | bf16), that "auto" or a wish comes to.
 
     Raises:
-        InvalidInput: an engine that does not exist, is not installed or has no device.
+        InvalidInput: an engine that does not exist, is not installed or has no device, or a network that leaps, alone.
     """
+    if checkpoint.config["config"].get("leap"):
+        raise InvalidInput(
+            f"{checkpoint.path} draws two levels at once, so it cannot draw all of them: put it into folder {LEAP} of "
+            "a cascade"
+        )
     if engine not in ENGINES:
         raise InvalidInput(f"engine {engine!r} is unknown; choose from {', '.join(ENGINES)}")
     convertible = checkpoint.kind == "cascade"
@@ -136,18 +141,18 @@ def start(
     if not isinstance(model, CascadeUNet):
         return _Windows(model, seed, configuration(checkpoint).evaluations, device)
     network = _openvino(model, side, precision) if name == "openvino" else _torch(model, device)
-    return _Cascade(network, model.config.sigmas, halo)
+    return _Cascade(network, model.config, halo)
 
 
 def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
-    """The displayable image nearest to `y` whose 4 x 4 means are `lr`, to half a level of 255; see `bounded`.
+    """The displayable image nearest to `y` whose k x k means are `lr`, to half a level of 255; see `bounded`.
 
     Args:
-        y: (B, 3, 4h, 4w) float32.
+        y: (B, 3, k h, k w) float32.
         lr: (B, 3, h, w) float32 in [-1, 1].
 
     Returns:
-        uint8 (B, 3, 4h, 4w).
+        uint8 (B, 3, k h, k w).
     """
     pixels = (bounded(y, lr) + 1).mul_(127.5).round_().clamp_(0, 255)
     return pixels.to(torch.uint8)
@@ -156,26 +161,24 @@ def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
 class _Cascade:
     """The sampler of a cascade network in any runtime, then `to_pixels` on the core."""
 
-    def __init__(
-        self, network: Callable[..., Tensor], sigmas: tuple[float, ...], halo: int
-    ) -> None:
-        self._network, self._sigmas, self._halo = network, sigmas, halo
+    def __init__(self, network: Callable[..., Tensor], config: CascadeConfig, halo: int) -> None:
+        self._network, self._config, self._halo = network, config, halo
 
     def __call__(
         self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats
     ) -> Pixels:
-        told, eps = (
-            [torch.from_numpy(np.ascontiguousarray(a))[None] for a in part]
-            for part in ((lr, cover, ground, gsd), (noise,))
+        parent, *told, eps = (
+            torch.from_numpy(np.ascontiguousarray(a))[None] for a in (lr, cover, ground, gsd, noise)
         )
+        shown = softened(parent) if self._config.leap else parent
         detail = walked(
-            lambda x, sigma: self._network(*told, x, torch.tensor([sigma])),
-            noise_of(eps[0]),
-            self._sigmas,
+            lambda x, sigma: self._network(shown, *told, x, torch.tensor([sigma])),
+            noise_of(eps, self._config.waves),
+            self._config.sigmas,
         )
-        y = image_of(detail, told[0])
-        core = to_pixels(_crop(y, self._halo), _crop(told[0], self._halo // SCALE))
-        return core[0].numpy()
+        y = image_of(detail, shown)
+        rim = self._halo * parent.shape[-1] // y.shape[-1]
+        return to_pixels(_crop(y, self._halo), _crop(parent, rim))[0].numpy()
 
 
 class _Windows:
@@ -226,17 +229,17 @@ def _openvino(model: CascadeUNet, side: int, precision: str) -> Callable[..., Te
     """
     import openvino
 
-    cells = side // SCALE
+    cells, waves = side // SCALE, model.config.waves
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
         )  # trace is OpenVINO's way in, deprecated or not
         traced = torch.jit.freeze(
             torch.jit.trace(  # type: ignore[no-untyped-call]
-                model, _example(model.config.period // SCALE), check_trace=False
+                model, _example(model.config.period // SCALE, waves), check_trace=False
             )
         )
-    shapes = [list(x.shape) for x in _example(cells)]
+    shapes = [list(x.shape) for x in _example(cells, waves)]
     kinds = [openvino.Type.f32, openvino.Type.u8] + 4 * [openvino.Type.f32]
     graph = openvino.convert_model(traced, input=list(zip(shapes, kinds, strict=True)))
     compiled = openvino.Core().compile_model(
@@ -251,13 +254,13 @@ def _openvino(model: CascadeUNet, side: int, precision: str) -> Callable[..., Te
     return run
 
 
-def _example(cells: int) -> tuple[Tensor, ...]:
+def _example(cells: int, waves: int) -> tuple[Tensor, ...]:
     """Inputs of a square of cells."""
     return (
         torch.zeros(1, 3, cells, cells),
         torch.zeros(1, cells, cells, dtype=torch.uint8),
         torch.zeros(1, 6, cells, cells),
         torch.ones(1, cells),
-        torch.zeros(1, WAVES, cells, cells),
+        torch.zeros(1, waves, cells, cells),
         torch.ones(1),
     )

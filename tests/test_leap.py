@@ -1,0 +1,191 @@
+"""A cascade that draws 10 m from 150 m at once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from terraloom.data.ground import Ground
+from terraloom.errors import BadCheckpoint, InvalidInput
+from terraloom.evaluation.rollout import VIEW, Roller
+from terraloom.grid import TILE
+from terraloom.models.cascade import CascadeConfig, CascadeUNet
+from terraloom.models.waves import (
+    LEAP_WAVES,
+    WAVES,
+    bounded,
+    detail_of,
+    image_of,
+    noise_of,
+    reduce4,
+    softened,
+)
+from terraloom.training.ready import begin
+from terraloom.weights import COARSE, LEAP, LEAP_FROM, LEAP_LEVEL, find, load_model, save_model
+from terraloom.world import World
+from terraloom.world import engine as engines
+from terraloom.world.blocks import reduce2
+
+BLOCK = 256
+
+
+def images(seed: int, *shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def tiny(seed: int, **shape: Any) -> CascadeUNet:
+    """A random network in which every input matters."""
+    torch.manual_seed(seed)
+    net = CascadeUNet(CascadeConfig(widths=(8, 16, 16), depth=1, embed=16, **shape))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return net
+
+
+def test_a_leap_tells_means_of_cells_and_keeps_those_of_sixteen() -> None:
+    hr = images(0, 2, 3, 32, 64)
+    lr = reduce4(reduce4(hr))
+    soft = softened(lr)
+    torch.testing.assert_close(reduce4(soft), lr, atol=1e-6, rtol=0)
+    detail = detail_of(hr, soft, LEAP_WAVES)
+    torch.testing.assert_close(image_of(detail, soft), hr, atol=1e-5, rtol=0)
+    other = image_of(images(1, 2, LEAP_WAVES, 8, 16), soft)
+    torch.testing.assert_close(reduce4(reduce4(other)), lr, atol=1e-5, rtol=0)
+    assert float((reduce4(other) - soft).abs().max()) > 0.05  # means of cells are drawn
+    kept = bounded(3 * other, lr)
+    assert float(kept.abs().max()) <= 1 + 1e-5
+    torch.testing.assert_close(reduce4(reduce4(kept)), lr, atol=1e-5, rtol=0)
+
+
+def test_noise_of_a_leap_is_white() -> None:
+    pixels = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    noise = noise_of(pixels, LEAP_WAVES)[0].flatten(1)
+    assert float((torch.cov(noise) - torch.eye(LEAP_WAVES)).abs().max()) < 0.05
+
+
+def test_a_network_that_begins_to_leap_sees_waves_as_before() -> None:
+    one, leaping = tiny(0).eval(), tiny(1, leap=True).eval()
+    begin(leaping, one.state_dict())
+    cells = 8
+    told = (
+        images(2, 1, 3, cells, cells),
+        torch.full((1, cells, cells), 12),
+        torch.zeros(1, 6, cells, cells),
+        torch.full((1, cells), 10.0),
+    )
+    x = images(3, 1, LEAP_WAVES, cells, cells)
+    with torch.inference_mode():
+        before = one(*told, x[:, :WAVES], torch.tensor([0.6]))
+        after = leaping(*told, x, torch.tensor([0.6]))
+    torch.testing.assert_close(after[:, :WAVES], before, atol=1e-5, rtol=0)
+    assert after.shape == (1, LEAP_WAVES, cells, cells)
+    begin(one, tiny(4).state_dict())  # and what does not leap just takes the weights
+    torch.testing.assert_close(one.head.bias, tiny(4).head.bias)
+
+
+@pytest.fixture(scope="module")
+def leaping(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny cascade with a coarse network and a leap that is asked twice."""
+    folder = tmp_path_factory.mktemp("weights") / "leaping"
+    save_model(load_model(find(tiny_checkpoint)), folder)
+    save_model(tiny(2), folder / COARSE)
+    save_model(tiny(3, sigmas=(1.0, 0.5), leap=True), folder / LEAP)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make(tiny_base: Path, leaping: Path) -> Any:
+    """Makes worlds that leap, on the tiny base map, with the halo that makes blocks exact."""
+    ground, threads = Ground.open(), torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def new(**options: Any) -> World:
+        halo = engines.geometry(find(leaping)).exact
+        given = {"base": tiny_base, "cache": False, "engine": "torch", "block": BLOCK, "halo": halo}
+        return World(7, model=leaping, **{**given, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ground, "open", lambda cover=None: ground)
+        yield new
+    torch.set_num_threads(threads)
+
+
+def corner(level: int) -> tuple[int, int]:
+    """Global pixels of a corner of blocks at about 31 E 30 N."""
+    tiles = 2**level
+    return TILE * (int(tiles * 0.586) // 4 * 4), TILE * (int(tiles * 0.413) // 4 * 4)
+
+
+def test_the_level_between_is_what_the_leap_shows_on_average(make: Any, leaping: Path) -> None:
+    parts = find(leaping)
+    assert parts.leap is not None and parts.at(LEAP_LEVEL) is parts.leap
+    above = {level: parts.parent(level) for level in range(7, 19)}
+    assert above == {8: 6, 10: 8, 14: 10, 16: 14, 18: 16} | dict.fromkeys(
+        (7, 9, 11, 12, 13, 15, 17)
+    )
+    world = make()
+    x, y = corner(12)
+    between = world.level(12, x, y, 40, 24)
+    fine = world.level(14, 4 * x, 4 * y, 160, 96)
+    assert np.array_equal(between, reduce2(reduce2(fine)))
+    above_pixels = world.level(LEAP_FROM, x // 4, y // 4, 10, 6).astype(float)
+    means = fine.reshape(3, 6, 16, 10, 16).mean((2, 4))
+    assert np.abs(means - above_pixels).max() < 0.51
+    assert {key[0] for key in world.blocks(12, x, y, 40, 24)} == {14}
+
+
+def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any) -> None:
+    x, y = corner(14)
+    window = (14, x + BLOCK - 32, y + BLOCK - 32, 64, 64)
+    whole = make().level(*window)
+    alone = [make().level(14, x + BLOCK - 32 + 32 * i, window[2], 32, 64) for i in (1, 0)]
+    assert np.array_equal(np.concatenate(alone[::-1], -1), whole)
+    other = make(block=512).level(*window).astype(int)
+    assert np.abs(other - whole).max() <= 1
+
+
+def test_evaluation_walks_as_the_world_does(
+    make: Any, leaping: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = engines.geometry(find(leaping)).exact
+    world = make(base=None)
+    monkeypatch.setattr(
+        engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16)
+    )  # the halo of `make`
+    links = {link.level: link for link in Roller(find(leaping), engine="torch")(31.0, 30.0, seed=7)}
+    assert list(links) == [8, 10, 12, 14, 16, 18]
+    for level in (12, 14, 16):
+        link = links[level]
+        drawn = world.level(level, link.x, link.y, VIEW, VIEW).astype(int)
+        assert np.abs(drawn - link.rgb).max() <= 1
+        assert link.rgb.shape == (3, VIEW, VIEW) and link.parent.shape == (3, VIEW // 4, VIEW // 4)
+        means = link.rgb.reshape(3, VIEW // 4, 4, VIEW // 4, 4).mean((2, 4))
+        if level != 12:
+            assert np.abs(means - link.parent).max() <= 1
+    off = (links[14].x - 4 * links[12].x) // 4, (links[14].y - 4 * links[12].y) // 4
+    part = links[12].rgb[:, off[1] : off[1] + VIEW // 4, off[0] : off[0] + VIEW // 4]
+    assert np.array_equal(part, links[14].parent)
+
+
+def test_a_leap_in_the_wrong_place_is_refused(
+    leaping: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong"
+    shutil.copytree(leaping, wrong)
+    shutil.rmtree(wrong / LEAP)
+    shutil.copytree(tiny_checkpoint, wrong / LEAP)
+    with pytest.raises(BadCheckpoint, match="draws one level at once"):
+        find(wrong)
+    shutil.rmtree(wrong / LEAP)
+    shutil.rmtree(wrong / COARSE)
+    shutil.copytree(leaping / LEAP, wrong / COARSE)
+    with pytest.raises(BadCheckpoint, match="draws two levels at once"):
+        find(wrong)
+    with pytest.raises(InvalidInput, match="leap"):
+        World(model=leaping / LEAP, cache=False)
