@@ -20,6 +20,7 @@ import rasterio.features
 from affine import Affine
 from rasterio.windows import Window as RasterWindow
 
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.grid import Window, level_size
 
@@ -27,7 +28,6 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 
 LAYERS = ("known", "land", "river", "lake", "glacier", "urban")
-UNKNOWN_COVER = 18
 MASK_LEVEL = 8  # the zoom whose pixels the Natural Earth mask has
 FINEST_MASKED_LEVEL = 12  # finer output levels get no mask: 1 : 10 million maps know nothing there
 ASSETS = Path(__file__).parent.parent / "assets"

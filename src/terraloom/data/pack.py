@@ -26,10 +26,11 @@ from PIL import Image
 from terraloom.data import palette
 from terraloom.data.clear import is_clear
 from terraloom.data.deblock import cleaned, deblocked
-from terraloom.data.ground import UNKNOWN_COVER, Ground
+from terraloom.data.ground import Ground
 from terraloom.data.packed import Sample, encode, write_pack
 from terraloom.data.scenes import SET as SCENES
 from terraloom.data.scenes import read_scenes
+from terraloom.data.uses import CODES, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.grid import TILE, Window
 
@@ -274,10 +275,10 @@ def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Sample]]:
             part = f"{name}/{row['series']}" if name == "planet3m" else name
             tone = palette.curve(f"{name}/{row.get('label')}", name)
             rgb = tone(whole_cells(cleaned(raw, part)))
-            cover, mask = _label_ground(
-                "urban" if "city" in str(row.get("label")) else row.get("label"), rgb
-            )
-            yield Sample(name, rgb, cover, mask, row["gsd"], place_of(name, row))
+            label = str(row.get("label"))
+            cover, mask = _label_ground("urban" if "city" in label else label, rgb)
+            use = np.full_like(cover, CODES[label]) if label in CODES else None
+            yield Sample(name, rgb, cover, mask, row["gsd"], place_of(name, row), use)
 
     return read
 

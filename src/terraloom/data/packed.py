@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from terraloom.data.uses import COVER_OF
 from terraloom.errors import BadPack
 
 Bytes = npt.NDArray[np.uint8]
@@ -37,6 +38,9 @@ class Sample:
     mask: Bytes  # (h / 4, w / 4) Natural Earth bits, 0 unknown
     gsd: float  # metres per pixel
     place: str = ""  # images of one place never stand on both sides of the split
+    use: Bytes | None = (
+        None  # as `cover`, land use where known (terraloom.data.uses); None: `cover` is all
+    )
 
 
 def encode(array: Bytes, form: str, **options: Any) -> bytes:
@@ -126,7 +130,11 @@ def write_pack(
         quality: of the WebP files, 1 to 100.
     """
     images = [encode(s.rgb, "WEBP", quality=quality, method=4) for s in samples]
-    grounds = [encode(np.stack([s.cover, s.mask], -1), "PNG", optimize=True) for s in samples]
+    covers = [s.cover if s.use is None else s.use for s in samples]
+    grounds = [
+        encode(np.stack([cover, s.mask], -1), "PNG", optimize=True)
+        for cover, s in zip(covers, samples, strict=True)
+    ]
     rows = [
         {"set": s.set, "gsd": round(s.gsd, 3), "place": s.place, "val": val}
         for s, val in zip(samples, held_out, strict=True)
@@ -152,14 +160,15 @@ class Pack:
         sets: dict[str, list[Sample]] = defaultdict(list)
         for row, image, ground in zip(index["rows"], data["image"], data["ground"], strict=True):
             if row["val"] == validation:
-                cells = decode(ground)
+                use, mask = np.moveaxis(decode(ground), -1, 0)
                 sample = Sample(
                     row["set"],
                     decode(image),
-                    cells[..., 0],
-                    cells[..., 1],
+                    COVER_OF[use],
+                    mask,
                     float(row["gsd"]),
                     str(row["place"]),
+                    use,
                 )
                 sets[row["set"]].append(sample)
         return cls(dict(sets))

@@ -81,4 +81,5 @@ def shrunk(sample: Sample, by: int) -> Sample:
         cover=sample.cover[cells],
         mask=sample.mask[cells],
         gsd=sample.gsd * by,
+        use=None,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from terraloom.data.ground import LAYERS, UNKNOWN_COVER
+from terraloom.data.ground import LAYERS
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.io.raster import Raster
 from terraloom.io.stretch import stretch_of

@@ -7,7 +7,7 @@ from functools import cache
 
 from torch import Tensor
 
-from terraloom.data.ground import UNKNOWN_COVER
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.models.text_encoder import WIDTH, SentenceEncoder
 
 # IGBP class -> words for it. The cascade saw whole images of one class, e.g. every river as water.

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from terraloom.data.ground import LAYERS, UNKNOWN_COVER
+from terraloom.data.ground import LAYERS
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.models.waves import SCALE
 from terraloom.noise import NoiseField

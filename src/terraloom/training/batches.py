@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from terraloom.data.packed import Pack, Sample
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
 from terraloom.models.waves import SCALE, bicubic4, reduce4, softened
 
-UNKNOWN_COVER = 18
 GROUND_LAYERS = 6
 FINEST_BLUEMARBLE = 450.0  # metres
 FINEST_MASKED_GSD = 20.0  # metres; finer targets get no mask, as in World
@@ -58,8 +58,9 @@ class Batch:
 class Batches:
     """Draws batches from a pack."""
 
-    def __init__(self, pack: Pack, data: dict[str, Any]) -> None:
-        self.pack = pack
+    def __init__(self, pack: Pack, data: dict[str, Any], uses: bool = False) -> None:
+        """Take a pack and a recipe's `data`; `uses`: tell land use where it is known, else land cover alone."""
+        self.pack, self.uses = pack, uses
         self.sources = _sources(data["sources"], pack)
         self.small = _sources(data["small_sources"], pack)
         self.chains = _sources(data["chains"], pack)
@@ -141,7 +142,8 @@ class Batches:
         part = np.s_[
             y // SCALE : (y + side) // SCALE : factor, x // SCALE : (x + side) // SCALE : factor
         ]
-        cover, mask = sample.cover[part], sample.mask[part]
+        told = sample.use if self.uses and sample.use is not None else sample.cover
+        cover, mask = told[part], sample.mask[part]
         turn, mirror = int(rng.integers(4)), rng.random() < 0.5
         rgb, cover, mask = (np.rot90(a, turn) for a in (rgb, cover, mask))
         if mirror:

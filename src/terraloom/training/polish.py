@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.models.critic import Critic, Features
 from terraloom.models.waves import bicubic4, reduce4
-from terraloom.training.batches import GROUPS, UNKNOWN_COVER, Batch, main_group
+from terraloom.training.batches import GROUPS, Batch, main_group
 from terraloom.training.contest import contest
 from terraloom.training.likeness import maps, unlikeness
 from terraloom.training.patterns import colour_bands, repeated

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from terraloom.data.uses import COVER_OF, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeUNet, wrap
 from terraloom.models.waves import LEAP_WAVES, SCALE, WAVES
@@ -34,7 +35,14 @@ def wrap_crops(net: CascadeUNet) -> None:
 
 
 def begin(net: CascadeUNet, state: dict[str, Tensor]) -> None:
-    """Weights to start from; where they are of one that does not leap, means are new: not seen, told at random."""
+    """Weights to start from, also of a network that knows less.
+
+    Of one that does not leap, means are not seen at first and told at random. Of one that does not know uses, each is
+    taken for its land cover.
+    """
+    state = dict(state)
+    if net.config.knows_uses and len(state["cover.weight"]) <= UNKNOWN_COVER + 1:
+        state["cover.weight"] = state["cover.weight"][torch.from_numpy(COVER_OF).long()]
     if net.config.leap and len(state["head.bias"]) == WAVES:
         fresh = net.state_dict()
         told = 3 + 3 * SCALE * SCALE + WAVES  # channels of the stem before those of means
@@ -45,5 +53,5 @@ def begin(net: CascadeUNet, state: dict[str, Tensor]) -> None:
             part: torch.cat([state[part], fresh[part][WAVES:]])
             for part in ("head.weight", "head.bias")
         }
-        state = {**state, "stem.weight": stem, **head}
+        state |= {"stem.weight": stem, **head}
     net.load_state_dict(state)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from terraloom.data.uses import UNKNOWN_COVER
+
 SHIPPED = Path(__file__).parent.parent / "assets" / "weights"
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
 COARSE = "coarse"  # folder within a cascade's: the checkpoint that draws its coarse levels
@@ -55,6 +57,10 @@ class Checkpoint:
         if level % 2 or (self.leap is not None and LEAP_FROM < level < LEAP_LEVEL):
             return None
         return LEAP_FROM if self.leap is not None and level == LEAP_LEVEL else level - 2
+
+    def knows_uses(self, level: int) -> bool:
+        """Whether the network that draws a level is told land use (terraloom.data.uses)."""
+        return int(self.at(level).config["config"].get("cover_classes", 0)) > UNKNOWN_COVER + 1
 
     def inner(self) -> list[Checkpoint]:
         """The checkpoints within its folder."""
