@@ -9,7 +9,8 @@ bolder, the student sees so by itself.
 The teacher is guided (`schedule.guidance`): what it sees under the parent is moved away from what it sees under a
 blurred one, as classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) moves away from what no words show. A
 young flow does not quite believe its parent, and goes on with edges as stains; so each level is a little softer than
-its own parent, and a chain of levels dissolves.
+its own parent, and a chain of levels dissolves. A leap's parent shows too little to go on with: what it sees is moved
+away from what it sees where nobody tells the land cover.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor
 
 from terraloom.data.packed import Pack
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.diffusion.flow import walked_by_heun
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
@@ -102,12 +104,13 @@ class DistilTask(CascadeTask):
 
     @torch.no_grad()
     def taught(self, asked: Batch, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Where the teacher's walk from noise (B, 45, h, w) is at the start and end of each step of the student's."""
+        """Where the teacher's walk from noise (B, waves, h, w) is at the start and end of each step of the student's."""
 
-        soft, weight = (
-            replace(asked, hr=blurred(asked.hr, BLUR, REACH)),
-            asked.gsd.new_ones(len(asked.gsd)),
-        )
+        if self.teacher.config.leap:
+            less = replace(asked, cover=torch.full_like(asked.cover, UNKNOWN_COVER))
+        else:
+            less = replace(asked, hr=blurred(asked.hr, BLUR, REACH))
+        weight = asked.gsd.new_ones(len(asked.gsd))
         for finest, guidance in self.guidance:
             weight[asked.gsd >= finest] = guidance
         guided, weight = bool((weight != 1).any()), weight[:, None, None, None]
@@ -117,7 +120,7 @@ class DistilTask(CascadeTask):
             seen = self.see(asked, x, at, self.teacher)
             if not guided:
                 return seen
-            return torch.lerp(self.see(soft, x, at, self.teacher), seen, weight)
+            return torch.lerp(self.see(less, x, at, self.teacher), seen, weight)
 
         starts, ends = [], []
         for now, later in pairwise((*self.model.config.sigmas, 0.0)):
