@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from terraloom.data.packed import Pack, Sample
 from terraloom.evaluation.chain import Chains
-from terraloom.evaluation.levels import Nets, as_batch, by_level, draw, evenly
+from terraloom.evaluation.levels import Nets, as_batch, by_level, draw, evenly, parents
 from terraloom.evaluation.measures import SQUARE, as_tensor, group_of, squares
 from terraloom.models.cascade import CascadeUNet
-from terraloom.models.waves import bicubic4, reduce4
+from terraloom.models.waves import bicubic
 from terraloom.training.batches import quantise
 
 Metrics = dict[str, Any]
@@ -190,9 +190,10 @@ def _halves(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
 
 def _versions(net: CascadeUNet, samples: list[Sample]) -> list[Tensor]:
     """Real, ours and bicubic, each cut into squares."""
-    real = as_batch(samples)
-    lr = quantise(reduce4(real.hr))
-    images = real.hr, draw(net, lr, real), quantise(bicubic4(lr))
+    real = as_batch(samples, net.config.knows_uses)
+    lr = parents(net, real.hr)
+    smooth = quantise(bicubic(lr, real.hr.shape[-1] // lr.shape[-1]))
+    images = real.hr, draw(net, lr, real), smooth
     return [_cut(x) for x in images]
 
 

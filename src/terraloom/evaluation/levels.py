@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.data.packed import Pack, Sample
@@ -17,7 +18,7 @@ from terraloom.evaluation.references import REDUCTIONS, fits, shrunk
 from terraloom.grid import BASE_LEVEL, drawn_level
 from terraloom.models.cascade import CascadeUNet
 from terraloom.models.critic import Features
-from terraloom.models.waves import SCALE, bicubic4, image_of, noise_of, reduce4
+from terraloom.models.waves import SCALE, bicubic, image_of, noise_of, reduce4, softened
 from terraloom.training.batches import FINEST_MASKED_GSD, Batch, flattened, quantise
 from terraloom.world.engine import to_pixels
 
@@ -48,8 +49,11 @@ def evenly(samples: list[Sample], count: int) -> list[Sample]:
     return samples[:: max(1, -(-len(samples) // count))]
 
 
-def as_batch(samples: list[Sample]) -> Batch:
-    """Middles of images, as large as the smallest allows; no mask for targets finer than 20 m, as in `World`."""
+def as_batch(samples: list[Sample], uses: bool = False) -> Batch:
+    """Middles of images, as large as the smallest allows; no mask for targets finer than 20 m, as in `World`.
+
+    `uses`: with land use where it is known, not land cover alone.
+    """
     side = min(WIDE, *(n // 16 * 16 for s in samples for n in s.rgb.shape[:2]))
     bits = np.arange(6)[:, None, None]
     hr, cover, ground = [], [], []
@@ -57,7 +61,8 @@ def as_batch(samples: list[Sample]) -> Batch:
         y, x = ((n - side) // 8 * SCALE for n in s.rgb.shape[:2])
         hr.append(s.rgb[y : y + side, x : x + side].transpose(2, 0, 1) / np.float32(127.5) - 1)
         cells = np.s_[y // SCALE : (y + side) // SCALE, x // SCALE : (x + side) // SCALE]
-        cover.append(np.minimum(s.cover[cells], 18).astype(np.int64))
+        told = s.use if uses and s.use is not None else s.cover
+        cover.append(told[cells].astype(np.int64))
         mask = s.mask[cells] * (s.gsd >= FINEST_MASKED_GSD)
         ground.append((mask[None] >> bits & 1).astype(np.float32))
     images, covers, grounds = (torch.from_numpy(np.stack(v)) for v in (hr, cover, ground))
@@ -66,18 +71,25 @@ def as_batch(samples: list[Sample]) -> Batch:
 
 
 def draw(net: CascadeUNet, lr: Tensor, real: Batch, seed: int = 0) -> Tensor:
-    """The network's answer as a display shows it, (B, 3, n, n) in [-1, 1] on 256 levels."""
-    n = real.hr.shape[-1]
+    """The network's answer to `lr`, see `parents`, as a display shows it, (B, 3, n, n) in [-1, 1] on 256 levels."""
+    n, waves = real.hr.shape[-1], net.config.waves
     noise = torch.randn(len(lr), 3, n, n, generator=torch.Generator().manual_seed(seed))
     rows = real.gsd[:, None].expand(-1, n // SCALE)
     parts = []
     with torch.inference_mode():
         for i in range(0, len(lr), 8):
-            told = [t[i : i + 8] for t in (lr, real.cover, real.ground, rows)]
-            see = partial(_see, net, told)
-            detail = walked(see, noise_of(noise[i : i + 8]), net.config.sigmas)
-            parts.append(to_pixels(image_of(detail, told[0]), told[0]).float() / 127.5 - 1)
+            given, *told = (t[i : i + 8] for t in (lr, real.cover, real.ground, rows))
+            shown = softened(given) if net.config.leap else given
+            see = partial(_see, net, [shown, *told])
+            detail = walked(see, noise_of(noise[i : i + 8], waves), net.config.sigmas)
+            parts.append(to_pixels(image_of(detail, shown), given).float() / 127.5 - 1)
     return torch.cat(parts)
+
+
+def parents(net: CascadeUNet, hr: Tensor) -> Tensor:
+    """The low-resolution images that a network draws images from, on 256 levels: 4 times coarser, of a leap 16."""
+    lr = reduce4(hr)
+    return quantise(reduce4(lr) if net.config.leap else lr)
 
 
 def _see(net: CascadeUNet, told: list[Tensor], x: Tensor, sigma: float) -> Tensor:
@@ -97,10 +109,11 @@ def level_metrics(nets: Nets, held: Pack) -> tuple[Metrics, list[tuple[Any, ...]
         strongest = sorted(samples, key=lambda s: -float(s.rgb.std()))[
             : max(FEWEST, len(samples) // 2)
         ]
-        real = as_batch(evenly(strongest, SHOWN))
-        lr = quantise(reduce4(real.hr))
-        ours, smooth = draw(nets(level), lr, real), quantise(bicubic4(lr))
-        off = (reduce4(ours) - lr).abs() * 127.5
+        real = as_batch(evenly(strongest, SHOWN), nets(level).config.knows_uses)
+        lr = parents(nets(level), real.hr)
+        side = real.hr.shape[-1] // lr.shape[-1]
+        ours, smooth = draw(nets(level), lr, real), quantise(bicubic(lr, side))
+        off = (F.avg_pool2d(ours, side) - lr).abs() * 127.5
         near, far = real.hr[::2], real.hr[1::2]
         rows[f"z{level} {name}"] = {
             "gsd": round(float(real.gsd.median()), 1),
@@ -139,13 +152,16 @@ def flat_metrics(nets: Nets, packs: list[Pack]) -> Metrics:
     """A nearly even input whose land cover is told: contrast of the detail drawn over that of the real detail."""
     rows: Metrics = {}
     for level, name, samples in _of_one_class(packs):
-        real = as_batch(evenly(samples, SHOWN))
-        clean = quantise(reduce4(real.hr))
+        real = as_batch(evenly(samples, SHOWN), nets(level).config.knows_uses)
+        clean = parents(nets(level), real.hr)
         flat, target = flattened(real.hr, clean, np.random.default_rng(0))
-        ours, smooth = draw(nets(level), flat, real), bicubic4(flat)
+        ours, smooth = (
+            draw(nets(level), flat, real),
+            bicubic(flat, real.hr.shape[-1] // flat.shape[-1]),
+        )
         drawn, true = (float((x - smooth).std((2, 3)).mean() * 127.5) for x in (ours, target))
         rows[f"z{level} {name}"] = {
-            "parent_gsd": round(SCALE * float(real.gsd.median()), 1),
+            "parent_gsd": round(float(real.gsd.median()) * real.hr.shape[-1] / flat.shape[-1], 1),
             "images": len(clean),
             "drawn": round(drawn, 1),
             "real": round(true, 1),

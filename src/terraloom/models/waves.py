@@ -42,9 +42,14 @@ def nearest4(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=SCALE, mode="nearest")
 
 
+def bicubic(x: Tensor, times: int) -> Tensor:
+    """Bicubic enlargement, (B, C, h, w) -> (B, C, times h, times w)."""
+    return F.interpolate(x, scale_factor=times, mode="bicubic", align_corners=False)
+
+
 def bicubic4(x: Tensor) -> Tensor:
     """Bicubic enlargement by 4, (B, C, h, w) -> (B, C, 4h, 4w)."""
-    return F.interpolate(x, scale_factor=SCALE, mode="bicubic", align_corners=False)
+    return bicubic(x, SCALE)
 
 
 def consistent(y: Tensor, lr: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from terraloom.data.packed import Pack, Sample
 from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
-from terraloom.models.waves import SCALE, bicubic4, reduce4, softened
+from terraloom.models.waves import SCALE, bicubic, bicubic4, reduce4, softened
 
 GROUND_LAYERS = 6
 FINEST_BLUEMARBLE = 450.0  # metres
@@ -242,7 +242,7 @@ def flattened(
     keep = _uniform(rng, least, most, n, 1, 1, 1)
     mean = lr.mean((2, 3), keepdim=True)
     flat = quantise(mean + keep * (lr - mean))
-    return flat, hr + bicubic4(flat - lr)
+    return flat, hr + bicubic(flat - lr, hr.shape[-1] // lr.shape[-1])
 
 
 def evenest(batch: Batch, count: int) -> Batch:
