@@ -26,7 +26,7 @@ from terraloom.models.waves import (
     softened,
 )
 from terraloom.training.ready import begin
-from terraloom.weights import COARSE, LEAP, LEAP_FROM, LEAP_LEVEL, find, load_model, save_model
+from terraloom.weights import COARSE, LEAP, LEAP_LEVEL, find, load_model, save_model
 from terraloom.world import World
 from terraloom.world import engine as engines
 from terraloom.world.blocks import reduce2
@@ -134,7 +134,7 @@ def test_the_level_between_is_what_the_leap_shows_on_average(make: Any, leaping:
     between = world.level(12, x, y, 40, 24)
     fine = world.level(14, 4 * x, 4 * y, 160, 96)
     assert np.array_equal(between, reduce2(reduce2(fine)))
-    above_pixels = world.level(LEAP_FROM, x // 4, y // 4, 10, 6).astype(float)
+    above_pixels = world.level(10, x // 4, y // 4, 10, 6).astype(float)
     means = fine.reshape(3, 6, 16, 10, 16).mean((2, 4))
     assert np.abs(means - above_pixels).max() < 0.51
     assert {key[0] for key in world.blocks(12, x, y, 40, 24)} == {14}

@@ -10,15 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terraloom.data.packed import Pack, Sample, write_pack
-from terraloom.data.uses import CODES, COUNT, COVER_OF, SHARES, UNKNOWN_COVER, USES, laid_out
+from terraloom.data.uses import (
+    CODES,
+    COVER_OF,
+    SHARES,
+    SITE_SHARES,
+    SITES,
+    UNKNOWN_COVER,
+    USES,
+    WITH_SITES,
+    WITH_USES,
+    laid_out,
+)
 from terraloom.noise import NoiseField
 
 
 def test_every_code_has_a_land_cover_and_shares_are_of_the_same_kind() -> None:
-    assert len(COVER_OF) == COUNT == UNKNOWN_COVER + 1 + len(USES) == 29
+    assert len(COVER_OF) == WITH_SITES == 50 and WITH_USES == 29
     assert (COVER_OF[: UNKNOWN_COVER + 1] == np.arange(UNKNOWN_COVER + 1)).all()
     for name, code in CODES.items():
-        assert COVER_OF[code] == USES[name]
+        assert COVER_OF[code] == (USES | SITES)[name]
+    for use, sites in SITE_SHARES.items():
+        assert use in USES and set(sites) <= set(SITES) and sum(sites.values()) == pytest.approx(1)
     for cover, shares in SHARES.items():
         assert sum(shares.values()) == pytest.approx(1)
         if cover in (0, 12, 13):  # and most of it is of its own land cover
@@ -44,6 +57,16 @@ def test_a_use_depends_on_its_place_alone(
     assert np.array_equal(whole[kept], cover[kept])
     for code, land in zip(whole[~kept], cover[~kept], strict=True):
         assert int(code) in {CODES[name] for name in SHARES[int(land)]}
+    if level > 10:
+        sites = laid_out(cover, noise, level, x, y, sites=True)
+        assert np.array_equal(
+            sites[down:, right:],
+            laid_out(cover[down:, right:], noise, level, x + right, y + down, sites=True),
+        )
+        assert not ((sites > UNKNOWN_COVER) & (sites < WITH_USES)).any()
+        crops = whole == CODES["AnnualCrop"]
+        assert (sites[crops] == CODES["agricultural"]).all()
+        assert (sites[whole == CODES["Pasture"]] == 10).all()
 
 
 def test_uses_have_their_shares_and_come_in_patches() -> None:

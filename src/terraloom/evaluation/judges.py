@@ -190,7 +190,7 @@ def _halves(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
 
 def _versions(net: CascadeUNet, samples: list[Sample]) -> list[Tensor]:
     """Real, ours and bicubic, each cut into squares."""
-    real = as_batch(samples, net.config.knows_uses)
+    real = as_batch(samples, net.config.cover_classes)
     lr = parents(net, real.hr)
     smooth = quantise(bicubic(lr, real.hr.shape[-1] // lr.shape[-1]))
     images = real.hr, draw(net, lr, real), smooth

@@ -49,10 +49,10 @@ def evenly(samples: list[Sample], count: int) -> list[Sample]:
     return samples[:: max(1, -(-len(samples) // count))]
 
 
-def as_batch(samples: list[Sample], uses: bool = False) -> Batch:
+def as_batch(samples: list[Sample], codes: int = 0) -> Batch:
     """Middles of images, as large as the smallest allows; no mask for targets finer than 20 m, as in `World`.
 
-    `uses`: with land use where it is known, not land cover alone.
+    `codes`: of land cover and use that the network knows; of images whose use is another it is told land cover.
     """
     side = min(WIDE, *(n // 16 * 16 for s in samples for n in s.rgb.shape[:2]))
     bits = np.arange(6)[:, None, None]
@@ -61,7 +61,7 @@ def as_batch(samples: list[Sample], uses: bool = False) -> Batch:
         y, x = ((n - side) // 8 * SCALE for n in s.rgb.shape[:2])
         hr.append(s.rgb[y : y + side, x : x + side].transpose(2, 0, 1) / np.float32(127.5) - 1)
         cells = np.s_[y // SCALE : (y + side) // SCALE, x // SCALE : (x + side) // SCALE]
-        told = s.use if uses and s.use is not None else s.cover
+        told = s.cover if s.use is None else np.where(s.use < codes, s.use, s.cover)
         cover.append(told[cells].astype(np.int64))
         mask = s.mask[cells] * (s.gsd >= FINEST_MASKED_GSD)
         ground.append((mask[None] >> bits & 1).astype(np.float32))
@@ -109,7 +109,7 @@ def level_metrics(nets: Nets, held: Pack) -> tuple[Metrics, list[tuple[Any, ...]
         strongest = sorted(samples, key=lambda s: -float(s.rgb.std()))[
             : max(FEWEST, len(samples) // 2)
         ]
-        real = as_batch(evenly(strongest, SHOWN), nets(level).config.knows_uses)
+        real = as_batch(evenly(strongest, SHOWN), nets(level).config.cover_classes)
         lr = parents(nets(level), real.hr)
         side = real.hr.shape[-1] // lr.shape[-1]
         ours, smooth = draw(nets(level), lr, real), quantise(bicubic(lr, side))
@@ -152,7 +152,7 @@ def flat_metrics(nets: Nets, packs: list[Pack]) -> Metrics:
     """A nearly even input whose land cover is told: contrast of the detail drawn over that of the real detail."""
     rows: Metrics = {}
     for level, name, samples in _of_one_class(packs):
-        real = as_batch(evenly(samples, SHOWN), nets(level).config.knows_uses)
+        real = as_batch(evenly(samples, SHOWN), nets(level).config.cover_classes)
         clean = parents(nets(level), real.hr)
         flat, target = flattened(real.hr, clean, np.random.default_rng(0))
         ours, smooth = (

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
-from terraloom.data.uses import UNKNOWN_COVER, laid_out
+from terraloom.data.uses import UNKNOWN_COVER, WITH_SITES, WITH_USES, laid_out
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, Window, window_of
 from terraloom.noise import NoiseField
@@ -124,8 +124,8 @@ class Roller:
         if level > FINEST_MASKED_LEVEL or not known:
             layers = np.zeros_like(layers)
         told = cover if known else np.full_like(cover, UNKNOWN_COVER)
-        if self._checkpoint.knows_uses(level):
-            told = laid_out(told, noise, window.level, window.x, window.y)
+        if (codes := self._checkpoint.codes(level)) >= WITH_USES:
+            told = laid_out(told, noise, window.level, window.x, window.y, codes >= WITH_SITES)
         lr = rgb.astype(np.float32) / 127.5 - 1
         gsd = (window.gsd / SCALE).astype(np.float32)
         field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)

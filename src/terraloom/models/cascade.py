@@ -44,9 +44,7 @@ class CascadeConfig:
     widths: tuple[int, ...] = (64, 128, 256)  # channels per resolution, finest first
     depth: int = 2  # residual blocks per resolution, on the way down and on the way up
     embed: int = 128  # width of the gsd embedding
-    cover_classes: int = (
-        19  # IGBP 0..16, 17 spare, 18 unknown; 29: with land use, see terraloom.data.uses
-    )
+    cover_classes: int = 19  # IGBP 0..16, 17 spare, 18 unknown; 29: with land use, 50: with sites (terraloom.data.uses)
     cover_embed: int = 8
     ground_layers: int = 6  # see terraloom.data.ground.LAYERS
     sigmas: tuple[float, ...] = (1.0,)  # where the sampler asks the network
@@ -61,11 +59,6 @@ class CascadeConfig:
     def waves(self) -> int:
         """Numbers a cell that it tells."""
         return LEAP_WAVES if self.leap else WAVES
-
-    @property
-    def knows_uses(self) -> bool:
-        """Whether it is told land use, not land cover alone."""
-        return self.cover_classes > 19
 
     @property
     def period(self) -> int:

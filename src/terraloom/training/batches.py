@@ -58,9 +58,9 @@ class Batch:
 class Batches:
     """Draws batches from a pack."""
 
-    def __init__(self, pack: Pack, data: dict[str, Any], uses: bool = False) -> None:
-        """Take a pack and a recipe's `data`; `uses`: tell land use where it is known, else land cover alone."""
-        self.pack, self.uses = pack, uses
+    def __init__(self, pack: Pack, data: dict[str, Any], codes: int = 0) -> None:
+        """Take a pack, a recipe's `data` and how many codes the network knows: uses beyond are told as land cover."""
+        self.pack, self.codes = pack, codes
         self.sources = _sources(data["sources"], pack)
         self.small = _sources(data["small_sources"], pack)
         self.chains = _sources(data["chains"], pack)
@@ -142,8 +142,9 @@ class Batches:
         part = np.s_[
             y // SCALE : (y + side) // SCALE : factor, x // SCALE : (x + side) // SCALE : factor
         ]
-        told = sample.use if self.uses and sample.use is not None else sample.cover
-        cover, mask = told[part], sample.mask[part]
+        cover, mask = sample.cover[part], sample.mask[part]
+        if sample.use is not None:
+            cover = np.where(sample.use[part] < self.codes, sample.use[part], cover)
         turn, mirror = int(rng.integers(4)), rng.random() < 0.5
         rgb, cover, mask = (np.rot90(a, turn) for a in (rgb, cover, mask))
         if mirror:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from terraloom.data.uses import COVER_OF, UNKNOWN_COVER
+from terraloom.data.uses import COVER_OF, WITH_SITES
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeUNet, wrap
 from terraloom.models.waves import LEAP_WAVES, SCALE, WAVES
@@ -37,12 +37,13 @@ def wrap_crops(net: CascadeUNet) -> None:
 def begin(net: CascadeUNet, state: dict[str, Tensor]) -> None:
     """Weights to start from, also of a network that knows less.
 
-    Of one that does not leap, means are not seen at first and told at random. Of one that does not know uses, each is
-    taken for its land cover.
+    Of one that does not leap, means are not seen at first and told at random. Uses that it does not know are taken for
+    their land cover.
     """
-    state = dict(state)
-    if net.config.knows_uses and len(state["cover.weight"]) <= UNKNOWN_COVER + 1:
-        state["cover.weight"] = state["cover.weight"][torch.from_numpy(COVER_OF).long()]
+    state, known, codes = dict(state), len(state["cover.weight"]), net.config.cover_classes
+    if known < codes <= WITH_SITES:
+        new = state["cover.weight"][torch.from_numpy(COVER_OF[known:codes]).long()]
+        state["cover.weight"] = torch.cat([state["cover.weight"], new])
     if net.config.leap and len(state["head.bias"]) == WAVES:
         fresh = net.state_dict()
         told = 3 + 3 * SCALE * SCALE + WAVES  # channels of the stem before those of means

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from terraloom.data.uses import UNKNOWN_COVER
+from terraloom.grid import FINEST_LEVEL
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "weights"
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
 COARSE = "coarse"  # folder within a cascade's: the checkpoint that draws its coarse levels
 COARSE_LEVEL = 12  # the finest of those (zoom)
 COARSE_GSD = 19.2  # metres: what stands outside a map is drawn as those levels are from here on
-LEAP = "leap"  # folder within a cascade's: the checkpoint that draws `LEAP_LEVEL` from `LEAP_FROM` at once
-LEAP_LEVEL, LEAP_FROM = 14, 10  # zooms; the level between is what the finer one is on average
+LEAP = "leap"  # folder within a cascade's: the checkpoint that draws `LEAP_LEVEL` from two above it at once
+LEAP_LEVEL = 14  # zoom; the level between is what the finer one is on average
 FINEST = "finest"  # folder within a cascade's: the checkpoint that draws its finest levels
 FINEST_FROM = 16  # the coarsest of those (zoom)
 
@@ -54,13 +55,19 @@ class Checkpoint:
 
     def parent(self, level: int) -> int | None:
         """The level that a level finer than the base map's is drawn from; None for means of finer ones."""
-        if level % 2 or (self.leap is not None and LEAP_FROM < level < LEAP_LEVEL):
+        if level % 2 or self._leaps_to(level + 2):
             return None
-        return LEAP_FROM if self.leap is not None and level == LEAP_LEVEL else level - 2
+        return level - (4 if self._leaps_to(level) else 2)
 
-    def knows_uses(self, level: int) -> bool:
-        """Whether the network that draws a level is told land use (terraloom.data.uses)."""
-        return int(self.at(level).config["config"].get("cover_classes", 0)) > UNKNOWN_COVER + 1
+    def _leaps_to(self, level: int) -> bool:
+        """Whether a level is drawn from two above it: the leap's, and the finest if that network leaps too."""
+        return level in (LEAP_LEVEL, FINEST_LEVEL) and bool(
+            self.at(level).config["config"].get("leap")
+        )
+
+    def codes(self, level: int) -> int:
+        """How many codes of land cover and use the network that draws a level knows (terraloom.data.uses)."""
+        return int(self.at(level).config["config"].get("cover_classes", UNKNOWN_COVER + 1))
 
     def inner(self) -> list[Checkpoint]:
         """The checkpoints within its folder."""

@@ -64,10 +64,11 @@ def find(name_or_path: str | Path) -> Checkpoint:
                 raise BadCheckpoint(
                     f"{folder / part} is a {inner[part].kind} model; a cascade's {part} one is a cascade"
                 )
-            if bool(inner[part].config["config"].get("leap")) != (part == LEAP):
+            leaps = bool(inner[part].config["config"].get("leap"))
+            if part != FINEST and leaps != (part == LEAP):
                 raise BadCheckpoint(
-                    f"{folder / part} draws {'one level' if part == LEAP else 'two levels'} at once; only a cascade's "
-                    f"{LEAP} one draws two"
+                    f"{folder / part} draws {'two levels' if leaps else 'one level'} at once; a cascade's {LEAP} one "
+                    f"draws two, its {COARSE} one does not"
                 )
     return checkpoint(folder, config, [folder / WEIGHTS], **inner)
 

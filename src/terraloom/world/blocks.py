@@ -21,7 +21,7 @@ import numpy.typing as npt
 import rasterio
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
-from terraloom.data.uses import laid_out
+from terraloom.data.uses import WITH_SITES, WITH_USES, laid_out
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
@@ -50,19 +50,20 @@ class Pyramid:
         cache: BlockCache,
         shape: Callable[[int], tuple[int, int]],
         parent: Callable[[int], int | None],
-        knows_uses: Callable[[int], bool],
+        codes: Callable[[int], int],
         lock: threading.RLock,
     ) -> None:
         """Take the parts; `start` gives the engine of a level, when it is drawn for the first time.
 
         `shape` gives the side of a level's blocks and the halo drawn around them, in pixels; `parent` the level that a
-        level is drawn from, None where it is not drawn; `knows_uses` whether a level's network is told land use.
+        level is drawn from, None where it is not drawn; `codes` how many codes of land cover and use a
+        level's network knows.
 
         Levels up to that of the base map are kept in `base_cache`: they are the same for all seeds. Pyramids that
         share an engine or maps share the lock.
         """
         self._base, self._ground, self._noise = base, ground, noise
-        self._base_cache, self._cache, self._knows_uses = base_cache, cache, knows_uses
+        self._base_cache, self._cache, self._codes = base_cache, cache, codes
         self._start, self._shape, self._parent = start, shape, parent
         self._engines: dict[int, Engine] = {}
         self._lock = lock
@@ -187,8 +188,9 @@ class Pyramid:
         ):  # maps of 1 : 10 million know nothing there, nor did training
             layers = np.zeros_like(layers)
         cover, layers = cover[rows - first], layers[:, rows - first]
-        if self._knows_uses(level):
-            cover = laid_out(cover, self._noise, level - STEP, left, top)
+        if (codes := self._codes(level)) >= WITH_USES:
+            sites = codes >= WITH_SITES
+            cover = laid_out(cover, self._noise, level - STEP, left, top, sites)
         return cover, layers
 
     def _gsd(self, level: int, top: int, cells: int) -> Floats:
