@@ -74,7 +74,7 @@ SITE_SHARES: dict[str, dict[str, float]] = {  # use -> its sites; others are tol
     "Highway": {"freeway": 0.6, "overpass": 0.1, "sparseresidential": 0.1, "mediumresidential": 0.2},
     "River": {"river": 1},
 }  # fmt: skip
-# zooms whose pixels are patches, 611 and 153 m on the equator; their noise is of the level below, which nothing else reads
+# zooms whose pixels are patches, 611 and 153 m on the equator; their noise is of the level below, read by nothing else
 USE_LEVEL, SITE_LEVEL = 8, 10
 BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
 
