@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terraloom.diffusion.flow import carried, noised, walked, walked_by_heun
+from terraloom.diffusion.flow import carried, noised, walked, walked_by_adams
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.waves import BASIS, SIZES, detail_of, image_of, noise_of, reduce4, scaling
 from terraloom.training.parents import evenness
@@ -80,13 +80,14 @@ def test_a_walk_reaches_the_right_spread() -> None:
     path = tuple(float(s) for s in np.linspace(1, 1 / 400, 400))
     assert float(walked(see, eps, path).std()) == pytest.approx(size, rel=0.03)
     few = np.linspace(1, 0, 9) ** 1.5
-    x = walked_by_heun(see, eps, few.tolist())
-    assert float(x.std()) == pytest.approx(size, rel=0.03)
+    reached = walked_by_adams(see, eps, few.tolist())
+    assert len(reached) == 9 and reached[0] is eps
+    assert float(reached[-1].std()) == pytest.approx(size, rel=0.04)
     assert float(walked(see, eps, tuple(few[:-1].tolist())).std()) < 0.9 * size
 
 
 def test_scaling_keeps_what_is_clean_and_trusts_nothing_in_noise() -> None:
-    keep, scale = scaling(torch.tensor([1.0, 1e-4]))
+    keep, scale = scaling(torch.tensor([1.0, 1e-4]), len(SIZES))
     assert float(keep[0].abs().max()) == 0
     torch.testing.assert_close(scale[0].flatten(), SIZES)
     assert float((keep[1] - 1).abs().max()) < 1e-3 and float(scale[1].max()) < 1e-3

@@ -64,28 +64,32 @@ def walked(see: Callable[[Tensor, float], Tensor], eps: Tensor, path: Sequence[f
     return x
 
 
-def heun(
-    see: Callable[[Tensor, float], Tensor], x_sigma: Tensor, now: float, later: float
-) -> Tensor:
-    """x at the smaller sigma `later` by the mean of the velocities at both ends (Karras et al. 2022, algorithm 1).
-
-    Two evaluations, one where `later` is 0. Euler's steps lose power, a fifth of it in fourteen.
-    """
-    velocity = (x_sigma - see(x_sigma, now)) / now
-    reached = x_sigma + (later - now) * velocity
-    if later == 0:
-        return reached
-    return x_sigma + (later - now) * (velocity + (reached - see(reached, later)) / later) / 2
-
-
-def walked_by_heun(
+def walked_by_adams(
     see: Callable[[Tensor, float], Tensor], x_sigma: Tensor, path: Sequence[float]
-) -> Tensor:
-    """x at the last sigma of `path`, from x at its first one, by `heun`'s steps; `see` as in `walked`."""
-    x = x_sigma
+) -> list[Tensor]:
+    """x at each sigma of `path`, from x at its first one, by the two-step method of Adams and Bashforth.
+
+    The velocity over a step is led on from the last two, with an evaluation a step: eight of a leap come nearer to
+    where many lead than fifteen by Heun's method, and Euler's lose a sixth of the contrast (docs/decisions.md).
+
+    Args:
+        see: as in `walked`.
+        x_sigma: (B, C, H, W) at `path[0]`.
+        path: falling sigmas; the last may be 0.
+
+    Returns:
+        As many x as sigmas, the first `x_sigma` itself.
+    """
+    reached, before = [x_sigma], None
     for now, later in pairwise(path):
-        x = heun(see, x, now, later)
-    return x
+        x, step = reached[-1], later - now
+        velocity = (x - see(x, now)) / now
+        led = velocity
+        if before is not None:
+            led = velocity + step / (2 * before[1]) * (velocity - before[0])
+        before = velocity, step
+        reached.append(x + step * led)
+    return reached
 
 
 def flow_loss(velocity: Tensor, x: Tensor, eps: Tensor) -> Tensor:

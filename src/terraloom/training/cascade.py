@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terraloom.data.packed import Pack
-from terraloom.diffusion.flow import noised, walked, walked_by_heun
+from terraloom.diffusion.flow import noised, walked, walked_by_adams
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.critic import Features
 from terraloom.models.waves import bicubic4, detail_of, image_of, reduce4
@@ -204,7 +204,7 @@ class CascadeTask:
 
             eps = self.noise(asked.hr, rng)
             if net is self.ema and self.is_flow:
-                seen = walked_by_heun(see, eps, OWN_STEPS)
+                seen = walked_by_adams(see, eps, OWN_STEPS)[-1]
             else:
                 seen = walked(see, eps, net.config.sigmas)
             return image_of(seen, asked.hr).cpu()

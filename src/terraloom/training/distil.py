@@ -1,6 +1,6 @@
 """Distilling a flow: a network that walks in few steps where its teacher takes many.
 
-The teacher walks from noise to image, every step of the student's path cut into several of Heun's, and the student
+The teacher walks from noise to image, every step of the student's path cut into several of its own, and the student
 learns to see, at each of its own few sigmas, the image that leads straight to where the teacher arrives: progressive
 distillation (Salimans & Ho 2022, arXiv 2202.00512, algorithm 2), several steps at once, along the teacher's own walks.
 There is one right answer to each question, so nothing is averaged and nothing judged. What the teacher's `gain` makes
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from terraloom.data.packed import Pack
 from terraloom.data.uses import UNKNOWN_COVER
-from terraloom.diffusion.flow import walked_by_heun
+from terraloom.diffusion.flow import walked_by_adams
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
 from terraloom.models.cascade import CascadeUNet
@@ -137,9 +137,8 @@ class DistilTask(CascadeTask):
                 return seen
             return torch.lerp(self.see(less, x, at, self.teacher), seen, weight)
 
-        starts, ends = [], []
+        count, path = self.substeps, [float(self.model.config.sigmas[0])]
         for now, later in pairwise((*self.model.config.sigmas, 0.0)):
-            starts.append(x)
-            x = walked_by_heun(see, x, steps(now, later, self.substeps, self.teacher.config.leap))
-            ends.append(x)
-        return starts, ends
+            path += steps(now, later, count, self.teacher.config.leap)[1:]
+        reached = walked_by_adams(see, x, path)[::count]
+        return reached[:-1], reached[1:]

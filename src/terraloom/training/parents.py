@@ -12,13 +12,8 @@ from terraloom.models.waves import reduce4
 from terraloom.training.batches import Batch, quantise
 from terraloom.weights import COARSE_GSD
 
-OWN_STEPS = (
-    1.0,
-    0.65,
-    0.35,
-    0.12,
-    0.0,
-)  # sigmas of Heun's steps where a flow draws its own parents
+# sigmas of a flow's steps where it draws its own parents
+OWN_STEPS = (1.0, 0.82, 0.65, 0.48, 0.33, 0.19, 0.08, 0.0)
 EVEN = 0.08  # range of a parent's neighbouring pixels, of [-1, 1], where a chain teaches little
 BASE_GSD = 1000.0  # metres; coarser parents are the base map
 # low-resolution images (hr of the batch) -> images, (B, 3, 4h, 4w)
