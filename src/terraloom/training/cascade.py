@@ -81,7 +81,7 @@ class Lesson:
 
     asked: Batch  # hr is the low-resolution image
     real: Batch  # images that the answers are to look like
-    truth: Tensor  # (B, 45, h, w) the detail of `real`
+    truth: Tensor  # (B, waves, h, w) the detail of `real`
     weight: Tensor  # (B, 1, h, w) what it is worth in the place of the answer
 
 

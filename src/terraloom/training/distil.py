@@ -10,7 +10,9 @@ The teacher is guided (`schedule.guidance`): what it sees under the parent is mo
 blurred one, as classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) moves away from what no words show. A
 young flow does not quite believe its parent, and goes on with edges as stains; so each level is a little softer than
 its own parent, and a chain of levels dissolves. A leap's parent shows too little to go on with: what it sees is moved
-away from what it sees where nobody tells the land cover.
+away from what it sees where nobody tells the land cover. With `weaker` in the recipe, an earlier checkpoint of the
+teacher sees what is led away from (autoguidance: Karras et al. 2024, arXiv 2406.02507): the two differ most where the
+younger one is still undecided.
 """
 
 from __future__ import annotations
@@ -99,6 +101,14 @@ class DistilTask(CascadeTask):
         teacher, _ = ready_network(recipe["teacher"], "teacher")
         self.teacher: CascadeUNet = teacher.to(device)
         wrap_crops(self.teacher)
+        self.weaker = self.teacher
+        if folder := recipe.get("weaker"):
+            self.weaker = ready_network(folder, "weaker")[0].to(device)
+            wrap_crops(self.weaker)
+            if self.weaker.config.leap != self.teacher.config.leap:
+                raise InvalidInput(
+                    f"weaker of the recipe is {folder!r}, which must draw as many levels at once as the teacher"
+                )
 
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the losses and "images"."""
@@ -135,7 +145,7 @@ class DistilTask(CascadeTask):
             seen = self.see(asked, x, at, self.teacher)
             if not guided:
                 return seen
-            return torch.lerp(self.see(less, x, at, self.teacher), seen, weight)
+            return torch.lerp(self.see(less, x, at, self.weaker), seen, weight)
 
         count, path = self.substeps, [float(self.model.config.sigmas[0])]
         for now, later in pairwise((*self.model.config.sigmas, 0.0)):

@@ -15,6 +15,7 @@ KEYS = {
     "seed",
     "coarse",
     "teacher",
+    "weaker",
     "model",
     "optimizer",
     "data",
@@ -54,13 +55,15 @@ def load_recipe(path: Path) -> Recipe:
 
 
 LESSONS = ("paired", "small", "even", "drawn", "chain")  # of the cascade
+LEAPS = ("paired", "small")  # of a leap
 
 
 def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
     """Kind of step -> its share, or the share of it that is scored or polished; empty where the recipe says nothing.
 
     Raises:
-        InvalidInput: it is no table of shares by kind, or of a kind that there is not.
+        InvalidInput: it is no table of shares by kind, or of a kind that there is not, or that is
+            not for a network that leaps.
     """
     table = recipe["schedule"].get(name, {})
     if not isinstance(table, dict) or not all(
@@ -73,5 +76,13 @@ def shares_of(recipe: dict[str, Any], name: str) -> dict[str, float]:
     if unknown := set(table) - set(LESSONS):
         raise InvalidInput(
             f"schedule.{name} of the recipe has {sorted(unknown)}, known kinds of steps are {', '.join(LESSONS)}"
+        )
+    leap = bool(recipe["model"].get("leap"))
+    if wrong := [
+        k for k, v in table.items() if leap and v > 0 and (name != "shares" or k not in LEAPS)
+    ]:
+        raise InvalidInput(
+            f"schedule.{name} of the recipe has {', '.join(wrong)}: a network that leaps learns by regression alone "
+            f"(no score, no polish), in steps of {' and '.join(LEAPS)}"
         )
     return table
