@@ -160,6 +160,9 @@ def test_evaluation_walks_as_the_world_does(
     )  # the halo of `make`
     links = {link.level: link for link in Roller(find(leaping), engine="torch")(31.0, 30.0, seed=7)}
     assert list(links) == [8, 10, 12, 14, 16, 18]
+    few = Roller(find(leaping), engine="torch")(31.0, 30.0, seed=7, finest=12)
+    assert [link.level for link in few] == [8, 10, 12]
+    assert np.array_equal(few[-1].rgb, links[12].rgb)
     for level in (12, 14, 16):
         link = links[level]
         drawn = world.level(level, link.x, link.y, VIEW, VIEW).astype(int)

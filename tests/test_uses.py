@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from terraloom.data.layout import laid_out
 from terraloom.data.packed import Pack, Sample, write_pack
 from terraloom.data.uses import (
     CODES,
@@ -20,7 +21,6 @@ from terraloom.data.uses import (
     USES,
     WITH_SITES,
     WITH_USES,
-    laid_out,
 )
 from terraloom.noise import NoiseField
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from terraloom.noise import NoiseField
-
 Bytes = npt.NDArray[np.uint8]
 
 UNKNOWN_COVER = 18
@@ -74,95 +72,3 @@ SITE_SHARES: dict[str, dict[str, float]] = {  # use -> its sites; others are tol
     "Highway": {"freeway": 0.6, "overpass": 0.1, "sparseresidential": 0.1, "mediumresidential": 0.2},
     "River": {"river": 1},
 }  # fmt: skip
-# zooms whose pixels are patches, 611 and 153 m on the equator; their noise is of the level below, read by nothing else
-USE_LEVEL, SITE_LEVEL = 8, 10
-BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
-
-
-def laid_out(
-    cover: Bytes, noise: NoiseField, level: int, x: int, y: int, sites: bool = False
-) -> Bytes:
-    """The use, or the site, of every cell of a planet.
-
-    Args:
-        cover: uint8 (h, w) IGBP class of the cells, 18 unknown.
-        noise: of the planet.
-        level: whose pixels the cells are, finer than patches: 10 or more, with sites 12.
-        x: of the first cell, any integer.
-        y: likewise; rows off the map have a use too (a halo reaches there).
-        sites: tell sites, and nothing but land cover of what has none.
-
-    Returns:
-        uint8 (h, w) codes; land cover without uses stays as it is.
-    """
-    out = _chosen(cover, SHARES, noise, USE_LEVEL, (level, y, x))
-    if not sites:
-        return out
-    named = {CODES[use]: share for use, share in SITE_SHARES.items()}
-    out = _chosen(out, named, noise, SITE_LEVEL, (level, y, x))
-    return np.where(out < WITH_USES, COVER_OF[out], out)
-
-
-def _chosen(
-    codes: Bytes,
-    shares: dict[int, dict[str, float]],
-    noise: NoiseField,
-    patches: int,
-    at: tuple[int, int, int],
-) -> Bytes:
-    """Codes that have shares replaced by one of these for each patch."""
-    having = sorted(set(np.unique(codes).tolist()) & set(shares))
-    if not having:
-        return codes
-    chance = _chances(noise, patches, at, codes.shape)
-    out = codes.copy()
-    for code in having:
-        here = codes == code
-        names, parts = zip(*shares[code].items(), strict=True)
-        ends = np.cumsum(parts)[:-1]  # but the last
-        out[here] = np.array([CODES[name] for name in names], np.uint8)[
-            np.searchsorted(ends, chance[here])
-        ]
-    return out
-
-
-def _chances(
-    noise: NoiseField, patches: int, at: tuple[int, int, int], shape: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
-    """Uniform in 0..1, one number a patch, float32 (h, w): patches are squares with their edges bent."""
-    level, *corner = at
-    per = 1 << level - patches  # cells along a patch
-    bend = BEND * per * _smooth(noise, patches + 1, at, shape)
-    spots = [start + np.arange(count) + 0.5 for start, count in zip(corner, shape, strict=True)]
-    rows = np.floor((spots[0][:, None] + bend[0]) / per).astype(int)
-    columns = np.floor((spots[1] + bend[1]) / per).astype(int)
-    top, left = int(rows.min()), int(columns.min())
-    height, width = int(rows.max()) - top + 1, int(columns.max()) - left + 1
-    drawn = noise.window(patches + 1, 2 * left, 2 * top, 2 * width, 2 * height)[0, ::2, ::2]
-    return _normal_share(drawn[rows - top, columns - left])
-
-
-def _smooth(
-    noise: NoiseField, source: int, at: tuple[int, int, int], shape: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
-    """Smooth normal noise, float32 (2, h, w): bilinear between pixels of a coarser level, its variance kept."""
-    level, *corner = at
-    per = 1 << level - source
-    spots = [
-        (start + np.arange(count) + 0.5) / per - 0.5
-        for start, count in zip(corner, shape, strict=True)
-    ]
-    near = [np.floor(spot).astype(int) for spot in spots]
-    height, width = (int(n[-1] - n[0]) + 2 for n in near)
-    value = noise.window(source, int(near[1][0]), int(near[0][0]), width, height, 3)[1:]
-    for axis in (0, 1):
-        share = (spots[axis] - near[axis]).astype(np.float32)
-        share = share[:, None] if axis == 0 else share
-        one, two = (value.take(near[axis] - near[axis][0] + k, axis + 1) for k in (0, 1))
-        value = (one * (1 - share) + two * share) / np.sqrt((1 - share) ** 2 + share**2)
-    return np.asarray(value, np.float32)
-
-
-def _normal_share(value: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Share of a standard normal below a value; the usual logistic stand-in is within 0.01 of it."""
-    return np.asarray(1 / (1 + np.exp(-1.702 * value)), np.float32)

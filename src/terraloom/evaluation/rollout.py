@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
-from terraloom.data.uses import UNKNOWN_COVER, WITH_SITES, WITH_USES, laid_out
+from terraloom.data.layout import laid_out
+from terraloom.data.uses import UNKNOWN_COVER, WITH_SITES, WITH_USES
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, Window, window_of
 from terraloom.noise import NoiseField
@@ -74,8 +75,10 @@ class Roller:
         x, y = (self._aligned(v - self.cells // 2) for v in (spot.x, spot.y))
         rgb = self.base.read(x, y, self.cells, self.cells)
         rim, cut = self.halo // SCALE, self._aligned((self.view - self.cells) // 2)
-        links = []
-        for level in range(BASE_LEVEL + 2, finest + 1, 2):
+        links: list[Link] = []
+        for level in range(BASE_LEVEL + 2, FINEST_LEVEL + 1, 2):
+            if links and links[-1].level >= finest:
+                break
             above = self._checkpoint.parent(level)
             if above is None:
                 continue  # comes with the leap
@@ -87,7 +90,7 @@ class Roller:
                 links += self._leap(rgb, level, x, y, noise, known)
             x, y, rgb = links[-1].x + cut, links[-1].y + cut, links[-1].rgb
             rgb = rgb[:, cut : cut + self.cells, cut : cut + self.cells]
-        return links
+        return [link for link in links if link.level <= finest]
 
     def _leap(
         self, rgb: Pixels, level: int, x: int, y: int, noise: NoiseField, known: bool

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terraloom.data.uses import UNKNOWN_COVER
-from terraloom.grid import FINEST_LEVEL
-
 SHIPPED = Path(__file__).parent.parent / "assets" / "weights"
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "card.md"
 COARSE = "coarse"  # folder within a cascade's: the checkpoint that draws its coarse levels
@@ -20,7 +17,7 @@ COARSE_GSD = 19.2  # metres: what stands outside a map is drawn as those levels 
 LEAP = "leap"  # folder within a cascade's: the checkpoint that draws `LEAP_LEVEL` from two above it at once
 LEAP_LEVEL = 14  # zoom; the level between is what the finer one is on average
 FINEST = "finest"  # folder within a cascade's: the checkpoint that draws its finest levels
-FINEST_FROM = 16  # the coarsest of those (zoom)
+FINEST_FROM, FINEST_TO = 16, 18  # the coarsest and the finest of those (zooms)
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,13 @@ class Checkpoint:
 
     def _leaps_to(self, level: int) -> bool:
         """Whether a level is drawn from two above it: the leap's, and the finest if that network leaps too."""
-        return level in (LEAP_LEVEL, FINEST_LEVEL) and bool(
+        return level in (LEAP_LEVEL, FINEST_TO) and bool(
             self.at(level).config["config"].get("leap")
         )
 
     def codes(self, level: int) -> int:
         """How many codes of land cover and use the network that draws a level knows (terraloom.data.uses)."""
-        return int(self.at(level).config["config"].get("cover_classes", UNKNOWN_COVER + 1))
+        return int(self.at(level).config["config"].get("cover_classes", 0))
 
     def inner(self) -> list[Checkpoint]:
         """The checkpoints within its folder."""

@@ -21,7 +21,8 @@ import numpy.typing as npt
 import rasterio
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
-from terraloom.data.uses import WITH_SITES, WITH_USES, laid_out
+from terraloom.data.layout import laid_out
+from terraloom.data.uses import WITH_SITES, WITH_USES
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
