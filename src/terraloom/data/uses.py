@@ -48,16 +48,17 @@ WITH_SITES = WITH_USES + len(SITES)
 COVER_OF = np.array(
     [*range(UNKNOWN_COVER + 1), *USES.values(), *SITES.values()], np.uint8
 )  # code -> land cover
-FORESTS, SHRUBS, SAVANNAS = (1, 2, 3, 4, 5), (6, 7), (8, 9)
+FORESTS, SHRUBS = (1, 2, 3, 4, 5), (6, 7)
 SHARES: dict[int, dict[str, float]] = {  # land cover -> its uses; others stay as they are
     0: {"SeaLake": 1},
     **dict.fromkeys(FORESTS, {"Forest": 1}),
     **dict.fromkeys(SHRUBS, {"HerbaceousVegetation": 1}),
-    **dict.fromkeys(SAVANNAS, {"HerbaceousVegetation": 0.6, "Forest": 0.3, "Pasture": 0.1}),
+    8: {"HerbaceousVegetation": 0.7, "Forest": 0.3},  # woody savanna: trees on 30 to 60 %
+    9: {"HerbaceousVegetation": 0.9, "Pasture": 0.1},
     10: {"HerbaceousVegetation": 0.5, "Pasture": 0.5},
     12: {"AnnualCrop": 0.7, "PermanentCrop": 0.15, "Pasture": 0.1, "Highway": 0.05},
     13: {"Residential": 0.6, "Highway": 0.18, "Industrial": 0.22},
-    14: {"AnnualCrop": 0.35, "PermanentCrop": 0.1, "Pasture": 0.25, "HerbaceousVegetation": 0.1, "Forest": 0.2},
+    14: {"AnnualCrop": 0.45, "PermanentCrop": 0.15, "Pasture": 0.2, "HerbaceousVegetation": 0.1, "Forest": 0.1},
 }  # fmt: skip
 SITE_SHARES: dict[str, dict[str, float]] = {  # use -> its sites; others are told by their land cover alone
     "AnnualCrop": {"agricultural": 1},

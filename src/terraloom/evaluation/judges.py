@@ -165,9 +165,9 @@ def discriminator_metrics(nets: Nets, held: Pack) -> Metrics:
     rows: Metrics = {}
     for (level, name), samples in by_level(held).items():
         halves = [evenly(half, IMAGES) for half in _halves(samples)]
-        if min(map(len, halves)) < FEWEST:
+        if (net := nets.get(level)) is None or min(map(len, halves)) < FEWEST:
             continue
-        sides = [_versions(nets(level), half) for half in halves]
+        sides = [_versions(net, half) for half in halves]
         (real, ours, smooth), (other_real, other_ours, other_smooth) = sides
         right = [
             told_apart((real, ours), (other_real, other_ours)),

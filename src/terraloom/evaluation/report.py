@@ -120,7 +120,8 @@ def _cascade(model: str | Path) -> tuple[Checkpoint, levels.Nets]:
             raise BadCheckpoint(f"{model} is a {part.kind} model; only cascades are evaluated")
         wrap(net)  # as in training
         nets[digest] = net
-    return checkpoint, lambda level: nets[checkpoint.at(level).digest]
+    drawn = [level for level in LEVELS if checkpoint.parent(level) is not None]
+    return checkpoint, {level: nets[checkpoint.at(level).digest] for level in drawn}
 
 
 @contextmanager
