@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
-from terraloom.models.waves import WAVES
 
 
 def conv_peak(dtype: torch.dtype, repeats: int = 5) -> float:
@@ -46,7 +45,7 @@ def flop_per_pixel(config: CascadeConfig) -> float:
             torch.empty(1, cells, cells, dtype=torch.long),
             torch.empty(1, 6, cells, cells),
             torch.empty(1, cells),
-            torch.empty(1, WAVES, cells, cells),
+            torch.empty(1, config.waves, cells, cells),
             torch.empty(1),
         )
     with FlopCounterMode(display=False) as counter:
@@ -60,11 +59,12 @@ class Counted:
     def __init__(self, engine: Callable[..., npt.NDArray[np.uint8]], evaluations: float) -> None:
         self.engine, self.evaluations, self.pixels, self.seconds = engine, evaluations, 0.0, 0.0
 
-    def __call__(self, lr: npt.NDArray[np.float32], *rest: Any) -> npt.NDArray[np.uint8]:
+    def __call__(self, *given: Any) -> npt.NDArray[np.uint8]:
         begun = time.perf_counter()
-        out = self.engine(lr, *rest)
+        out = self.engine(*given)
         self.seconds += time.perf_counter() - begun
-        self.pixels += self.evaluations * 16 * lr.shape[1] * lr.shape[2]
+        noise = given[-1]
+        self.pixels += self.evaluations * noise.shape[1] * noise.shape[2]
         return out
 
 

@@ -263,7 +263,7 @@ def test_wheel_holds_the_package_and_its_licences(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     kept = [path for path in SRC.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     expected = {path.relative_to(REPO / "src").as_posix() for path in kept}
-    expected = {name for name in expected if not name.endswith(("/critic.safetensors", ".part"))}
+    expected = {name for name in expected if not name.endswith(".part")}
     assert {"terraloom/py.typed", "terraloom/assets/basemap.tif"} <= expected
     assert expected <= names
     licences = {name.rsplit("/", 1)[1] for name in names if "/licenses/" in name}

@@ -132,6 +132,5 @@ def engine_for(model: str, engine: str, coarse: bool, side: int) -> Engine:
     checkpoint = find(model)
     if checkpoint.kind != "cascade":
         raise InvalidInput(f"a {checkpoint.kind} model cannot refine single images; use a cascade")
-    # not the finest network: on images of a sensor this one is told from real ones less often (docs/decisions.md)
     part = (checkpoint.coarse if coarse else None) or checkpoint
     return start(*choose(engine, checkpoint), part, side, HALO, seed=0)
