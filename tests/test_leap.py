@@ -142,11 +142,13 @@ def test_the_level_between_is_what_the_leap_shows_on_average(make: Any, leaping:
 
 def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any) -> None:
     x, y = corner(14)
-    window = (14, x + BLOCK - 32, y + BLOCK - 32, 64, 64)
+    side = make().side(14)
+    assert side == engines.LEAP_SIDE > make().side(16) == BLOCK and x % side == y % side == 0
+    window = (14, x + side - 32, y + side - 32, 64, 64)
     whole = make().level(*window)
-    alone = [make().level(14, x + BLOCK - 32 + 32 * i, window[2], 32, 64) for i in (1, 0)]
+    alone = [make().level(14, x + side - 32 + 32 * i, window[2], 32, 64) for i in (1, 0)]
     assert np.array_equal(np.concatenate(alone[::-1], -1), whole)
-    other = make(block=512).level(*window).astype(int)
+    other = make(block=2048).level(*window).astype(int)
     assert np.abs(other - whole).max() <= 1
 
 

@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 COARSE_SIDE = 256  # pixels, blocks of coarse levels are no larger
 COARSE_HALO = 2  # and their halos that much smaller
+LEAP_SIDE = 1024  # pixels, blocks of a leap are no smaller
 
 ENGINES = ("auto", "cuda", "openvino", "torch")
 
@@ -119,9 +120,12 @@ def blocks_at(checkpoint: Checkpoint, level: int, block: int, halo: int) -> tupl
     """Side of the blocks of a level and the halo drawn around them, where `block` and `halo` are those of the finest.
 
     At most 256 px and half of the halo for what a coarse network draws: it is asked several times for levels that are
-    seen in small parts. With shipped weights that halo changes under a thousandth of their pixels, by 2/255 at most.
+    seen in small parts. With shipped weights that halo changes under a thousandth of their pixels, by 2/255 at most. At
+    least 1024 px of a leap: the level between is its mean, and a tile there would need sixteen blocks of 256.
     """
     part = checkpoint.at(level)
+    if part is checkpoint.leap:
+        return max(block, LEAP_SIDE), halo
     if level <= BASE_LEVEL or part is not checkpoint.coarse:
         return block, halo
     period = geometry(part).period
