@@ -9,9 +9,8 @@ from torch import Tensor
 
 pytest.importorskip("diffusers")
 
-from terraloom.models.cascade import reduce4  # noqa: E402
 from terraloom.models.frames import BANDS, COLOURS, Frames, filled  # noqa: E402
-from terraloom.models.waves import bicubic4
+from terraloom.models.waves import bicubic4, reduce4  # noqa: E402
 from terraloom.pipelines import FramesToImage  # noqa: E402
 
 SIDE = 128

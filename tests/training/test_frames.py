@@ -26,9 +26,8 @@ from terraloom.data.stacks import Dated, Stacks, write_stacks  # noqa: E402
 from terraloom.errors import BadPack, InvalidInput  # noqa: E402
 from terraloom.io.stack import build_stack  # noqa: E402
 from terraloom.metadata import Metadata  # noqa: E402
-from terraloom.models.cascade import reduce4  # noqa: E402
 from terraloom.models.frames import BANDS, Frames, agreed, composed, draw, filled, mingled  # noqa: E402
-from terraloom.models.waves import bicubic4
+from terraloom.models.waves import bicubic4, reduce4  # noqa: E402
 from terraloom.training.frame_batches import TASKS, FrameBatches, inpaint_base, years  # noqa: E402
 from terraloom.training.holes import hole  # noqa: E402
 from terraloom.training.loop import run  # noqa: E402

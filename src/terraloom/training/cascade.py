@@ -4,7 +4,7 @@ A step is one of three, by the recipe's shares for its kind:
     score    the sampler runs twice, as at run time, and both draws' energy score against the truth is lowered
              (terraloom.training.scores): of pixels and of two frozen networks' features (terraloom.training.looks)
     polish   the sampler runs once, and critics judge it (terraloom.training.polish)
-    flow     the detail of real images (`terraloom.models.cascade.detail_of`) is noised and regressed at a random sigma,
+    flow     the detail of real images (`terraloom.models.waves.detail_of`) is noised and regressed at a random sigma,
              and where little noise is left features of the image that is seen (`terraloom.training.likeness`)
 The first two have a gradient through the sampler's last evaluation; with `sigmas = [1.0]` that is the only one. Scores
 compare place with place, so alone they forget what a city looks like where none was seen: that is the critic's part.
