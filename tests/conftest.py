@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,19 +23,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random `CascadeUNet` of widths (8, 16, 16), depth 1, one evaluation, in which every input matters."""
-    import torch
+    from cascade_model import tiny
 
-    from terraloom.models.cascade import CascadeConfig, CascadeUNet
     from terraloom.weights import save_model
 
-    torch.manual_seed(1)
-    model = CascadeUNet(CascadeConfig(widths=(8, 16, 16), depth=1, embed=16, sigmas=(1.0,)))
-    with torch.no_grad():
-        for p in model.parameters():  # layers that start at zero would hide inputs from the output
-            p.add_(0.1 * torch.randn_like(p))
-    return save_model(
-        model, tmp_path_factory.mktemp("weights") / "tiny", card="# A random network"
-    ).path
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    return save_model(tiny(1), folder, card="# A random network").path
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +42,27 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ) as file:
         file.write(rgb)
     return path
+
+
+@pytest.fixture(scope="module")
+def make(tiny_base: Path) -> Any:
+    """Makes worlds of a checkpoint on the tiny base map, with the halo that makes blocks exact; blocks of 256 px."""
+    import torch
+
+    from terraloom.data.ground import Ground
+    from terraloom.weights import find
+    from terraloom.world import World
+    from terraloom.world import engine as engines
+
+    ground, threads = Ground.open(), torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def new(model: Path, **options: Any) -> World:
+        halo = engines.geometry(find(model)).exact
+        given = {"base": tiny_base, "cache": False, "engine": "torch", "block": 256, "halo": halo}
+        return World(7, model=model, **{**given, **options})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ground, "open", lambda cover=None: ground)
+        yield new
+    torch.set_num_threads(threads)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cascade_model import corner, tiny
 
-from terraloom.data.ground import Ground
 from terraloom.evaluation.rollout import Roller
-from terraloom.grid import TILE
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.pipelines.refine import engine_for, refine
 from terraloom.serve.draws import _neighbours
@@ -25,7 +24,6 @@ from terraloom.weights import (
     load_model,
     save_model,
 )
-from terraloom.world import World
 from terraloom.world import engine as engines
 
 BLOCK = 256
@@ -38,39 +36,6 @@ def duo(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     save_model(load_model(find(tiny_checkpoint)), folder)
     save_model(tiny(2, sigmas=(1.0, 0.4), gain=1.2), folder / COARSE)
     return folder
-
-
-def tiny(seed: int, **shape: Any) -> CascadeUNet:
-    """A random network in which every input matters."""
-    torch.manual_seed(seed)
-    net = CascadeUNet(CascadeConfig(widths=(8, 16, 16), depth=1, embed=16, **shape))
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(0.1 * torch.randn_like(p))
-    return net
-
-
-@pytest.fixture(scope="module")
-def make(tiny_base: Path) -> Any:
-    """Makes worlds of a checkpoint on the tiny base map, with the halo that makes blocks exact."""
-    ground, threads = Ground.open(), torch.get_num_threads()
-    torch.set_num_threads(1)
-
-    def new(model: Path, **options: Any) -> World:
-        halo = engines.geometry(find(model)).exact
-        given = {"base": tiny_base, "cache": False, "engine": "torch", "block": BLOCK, "halo": halo}
-        return World(7, model=model, **{**given, **options})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ground, "open", lambda cover=None: ground)
-        yield new
-    torch.set_num_threads(threads)
-
-
-def corner(level: int) -> tuple[int, int]:
-    """Global pixels of a corner of blocks at about 31 E 30 N."""
-    tiles = 2**level
-    return TILE * (int(tiles * 0.586) // 4 * 4), TILE * (int(tiles * 0.413) // 4 * 4)
 
 
 def test_the_digest_is_of_both(duo: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cascade_model import corner, tiny
 
-from terraloom.data.ground import Ground
+from terraloom.data.uses import WITH_SITES
 from terraloom.errors import BadCheckpoint, InvalidInput
 from terraloom.evaluation.rollout import VIEW, Roller
-from terraloom.grid import TILE
-from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.waves import (
     LEAP_WAVES,
     WAVES,
@@ -26,7 +25,7 @@ from terraloom.models.waves import (
     softened,
 )
 from terraloom.training.ready import begin
-from terraloom.weights import COARSE, LEAP, LEAP_LEVEL, find, load_model, save_model
+from terraloom.weights import COARSE, FINEST, LEAP, LEAP_LEVEL, find, load_model, save_model
 from terraloom.world import World
 from terraloom.world import engine as engines
 from terraloom.world.blocks import reduce2
@@ -36,16 +35,6 @@ BLOCK = 256
 
 def images(seed: int, *shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def tiny(seed: int, **shape: Any) -> CascadeUNet:
-    """A random network in which every input matters."""
-    torch.manual_seed(seed)
-    net = CascadeUNet(CascadeConfig(widths=(8, 16, 16), depth=1, embed=16, **shape))
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(0.1 * torch.randn_like(p))
-    return net
 
 
 def test_a_leap_tells_means_of_cells_and_keeps_those_of_sixteen() -> None:
@@ -99,29 +88,6 @@ def leaping(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-@pytest.fixture(scope="module")
-def make(tiny_base: Path, leaping: Path) -> Any:
-    """Makes worlds that leap, on the tiny base map, with the halo that makes blocks exact."""
-    ground, threads = Ground.open(), torch.get_num_threads()
-    torch.set_num_threads(1)
-
-    def new(**options: Any) -> World:
-        halo = engines.geometry(find(leaping)).exact
-        given = {"base": tiny_base, "cache": False, "engine": "torch", "block": BLOCK, "halo": halo}
-        return World(7, model=leaping, **{**given, **options})
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ground, "open", lambda cover=None: ground)
-        yield new
-    torch.set_num_threads(threads)
-
-
-def corner(level: int) -> tuple[int, int]:
-    """Global pixels of a corner of blocks at about 31 E 30 N."""
-    tiles = 2**level
-    return TILE * (int(tiles * 0.586) // 4 * 4), TILE * (int(tiles * 0.413) // 4 * 4)
-
-
 def test_the_level_between_is_what_the_leap_shows_on_average(make: Any, leaping: Path) -> None:
     parts = find(leaping)
     assert parts.leap is not None and parts.at(LEAP_LEVEL) is parts.leap
@@ -129,7 +95,7 @@ def test_the_level_between_is_what_the_leap_shows_on_average(make: Any, leaping:
     assert above == {8: 6, 10: 8, 14: 10, 16: 14, 18: 16} | dict.fromkeys(
         (7, 9, 11, 12, 13, 15, 17)
     )
-    world = make()
+    world = make(leaping)
     x, y = corner(12)
     between = world.level(12, x, y, 40, 24)
     fine = world.level(14, 4 * x, 4 * y, 160, 96)
@@ -140,23 +106,42 @@ def test_the_level_between_is_what_the_leap_shows_on_average(make: Any, leaping:
     assert {key[0] for key in world.blocks(12, x, y, 40, 24)} == {14}
 
 
-def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any) -> None:
+def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any, leaping: Path) -> None:
     x, y = corner(14)
-    side = make().side(14)
-    assert side == engines.LEAP_SIDE > make().side(16) == BLOCK and x % side == y % side == 0
+    side = make(leaping).side(14)
+    assert side == engines.LEAP_SIDE > make(leaping).side(16) == BLOCK and x % side == y % side == 0
     window = (14, x + side - 32, y + side - 32, 64, 64)
-    whole = make().level(*window)
-    alone = [make().level(14, x + side - 32 + 32 * i, window[2], 32, 64) for i in (1, 0)]
+    whole = make(leaping).level(*window)
+    alone = [make(leaping).level(14, x + side - 32 + 32 * i, window[2], 32, 64) for i in (1, 0)]
     assert np.array_equal(np.concatenate(alone[::-1], -1), whole)
-    other = make(block=2048).level(*window).astype(int)
+    other = make(leaping, block=2048).level(*window).astype(int)
     assert np.abs(other - whole).max() <= 1
+
+
+def test_the_finest_network_may_leap_too(
+    make: Any, leaping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = tmp_path / "both"
+    shutil.copytree(leaping, both)
+    save_model(tiny(5, leap=True, cover_classes=WITH_SITES), both / FINEST)
+    parts = find(both)
+    assert [parts.parent(level) for level in (12, 14, 16, 18)] == [None, 10, None, 14]
+    exact = engines.geometry(parts).exact
+    world = make(both, base=None)
+    assert world.side(18) == engines.LEAP_SIDE
+    monkeypatch.setattr(engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16))
+    links = {link.level: link for link in Roller(parts, engine="torch")(31.0, 30.0, seed=7)}
+    for level in (16, 18):
+        link = links[level]
+        drawn = world.level(level, link.x, link.y, VIEW, VIEW).astype(int)
+        assert np.abs(drawn - link.rgb).max() <= 1
 
 
 def test_evaluation_walks_as_the_world_does(
     make: Any, leaping: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = engines.geometry(find(leaping)).exact
-    world = make(base=None)
+    world = make(leaping, base=None)
     monkeypatch.setattr(
         engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16)
     )  # the halo of `make`

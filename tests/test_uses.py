@@ -50,18 +50,18 @@ def test_a_use_depends_on_its_place_alone(
     cover = (
         np.random.default_rng(seed % 97).choice([0, 10, 12, 13, 15, 18], (60, 70)).astype(np.uint8)
     )
-    whole = laid_out(cover, noise, level, x, y)
-    part = laid_out(cover[down:, right:], noise, level, x + right, y + down)
+    whole = laid_out(cover, noise, level, x, y, WITH_USES)
+    part = laid_out(cover[down:, right:], noise, level, x + right, y + down, WITH_USES)
     assert np.array_equal(whole[down:, right:], part)
     kept = (cover == 15) | (cover == UNKNOWN_COVER)
     assert np.array_equal(whole[kept], cover[kept])
     for code, land in zip(whole[~kept], cover[~kept], strict=True):
         assert int(code) in {CODES[name] for name in SHARES[int(land)]}
     if level > 10:
-        sites = laid_out(cover, noise, level, x, y, sites=True)
+        sites = laid_out(cover, noise, level, x, y, WITH_SITES)
         assert np.array_equal(
             sites[down:, right:],
-            laid_out(cover[down:, right:], noise, level, x + right, y + down, sites=True),
+            laid_out(cover[down:, right:], noise, level, x + right, y + down, WITH_SITES),
         )
         assert not ((sites > UNKNOWN_COVER) & (sites < WITH_USES)).any()
         crops = whole == CODES["AnnualCrop"]
@@ -70,16 +70,18 @@ def test_a_use_depends_on_its_place_alone(
 
 
 def test_uses_have_their_shares_and_come_in_patches() -> None:
-    found = laid_out(np.full((1024, 1024), 13, np.uint8), NoiseField(3), 12, 4096, 1024)
+    found = laid_out(np.full((1024, 1024), 13, np.uint8), NoiseField(3), 12, 4096, 1024, WITH_USES)
     for name, share in SHARES[13].items():
         assert (found == CODES[name]).mean() == pytest.approx(share, abs=0.04)
     same = (found[:, 1:] == found[:, :-1]).mean()
     assert same > 0.93  # a patch is 16 cells wide
     assert not np.array_equal(
-        found, laid_out(np.full((1024, 1024), 13, np.uint8), NoiseField(4), 12, 4096, 1024)
+        found,
+        laid_out(np.full((1024, 1024), 13, np.uint8), NoiseField(4), 12, 4096, 1024, WITH_USES),
     )
     left, right = (
-        laid_out(np.full((8, 8), 13, np.uint8), NoiseField(3), 12, x, 64) for x in (-8, 2**20 - 8)
+        laid_out(np.full((8, 8), 13, np.uint8), NoiseField(3), 12, x, 64, WITH_USES)
+        for x in (-8, 2**20 - 8)
     )
     assert np.array_equal(left, right)  # it wraps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_USES
+from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_SITES, WITH_USES
 from terraloom.noise import NoiseField
 
 Bytes = npt.NDArray[np.uint8]
@@ -14,10 +14,8 @@ USE_LEVEL, SITE_LEVEL = 8, 10
 BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
 
 
-def laid_out(
-    cover: Bytes, noise: NoiseField, level: int, x: int, y: int, sites: bool = False
-) -> Bytes:
-    """The use, or the site, of every cell of a planet.
+def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes: int) -> Bytes:
+    """What a network is told of every cell of a planet: the use, or the site, as far as it knows such codes.
 
     Args:
         cover: uint8 (h, w) IGBP class of the cells, 18 unknown.
@@ -25,13 +23,15 @@ def laid_out(
         level: whose pixels the cells are, finer than patches: 10 or more, with sites 12.
         x: of the first cell, any integer.
         y: likewise; rows off the map have a use too (a halo reaches there).
-        sites: tell sites, and nothing but land cover of what has none.
+        codes: that the network knows: those of land cover alone, `WITH_USES` or `WITH_SITES`.
 
     Returns:
-        uint8 (h, w) codes; land cover without uses stays as it is.
+        uint8 (h, w) codes; land cover without uses stays as it is, with sites also uses without them.
     """
+    if codes < WITH_USES:
+        return cover
     out = _chosen(cover, SHARES, noise, USE_LEVEL, (level, y, x))
-    if not sites:
+    if codes < WITH_SITES:
         return out
     named = {CODES[use]: share for use, share in SITE_SHARES.items()}
     out = _chosen(out, named, noise, SITE_LEVEL, (level, y, x))

@@ -38,9 +38,11 @@ class Sample:
     mask: Bytes  # (h / 4, w / 4) Natural Earth bits, 0 unknown
     gsd: float  # metres per pixel
     place: str = ""  # images of one place never stand on both sides of the split
-    use: Bytes | None = (
-        None  # as `cover`, land use where known (terraloom.data.uses); None: `cover` is all
-    )
+    use: Bytes | None = None  # as `cover`, land use where known (terraloom.data.uses)
+
+    def told(self, codes: int) -> Bytes:
+        """What a network is told that knows so many codes: of other uses their land cover."""
+        return self.cover if self.use is None else np.where(self.use < codes, self.use, self.cover)
 
 
 def encode(array: Bytes, form: str, **options: Any) -> bytes:

@@ -12,9 +12,6 @@ Codes go on where IGBP's end: 0..18 are land cover, 19..28 uses, 29..49 sites.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-
-Bytes = npt.NDArray[np.uint8]
 
 UNKNOWN_COVER = 18
 USES = {  # EuroSAT's classes and the land cover that each is of

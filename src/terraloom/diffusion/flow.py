@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Time = TypeVar("Time", float, Tensor)
 STEPS = 1000  # the network is told 1000 sigma, as diffusers' flow schedulers do
 
 
@@ -103,4 +105,9 @@ def sigmas(evaluations: int, shift: float = 1.0) -> Tensor:
     A shift above 1 spends more of them near the noise (Esser, eq. 23).
     """
     even = torch.linspace(1, 1 / evaluations, evaluations)
-    return shift * even / (1 + (shift - 1) * even)
+    return shifted(even, shift)
+
+
+def shifted(time: Time, shift: float) -> Time:
+    """Sigmas of times in [0, 1], later ones for shifts above 1 (Esser, eq. 23); undone by a shift of 1 / `shift`."""
+    return shift * time / (1 + (shift - 1) * time)

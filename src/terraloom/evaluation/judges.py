@@ -15,7 +15,7 @@ from terraloom.evaluation.chain import Chains
 from terraloom.evaluation.levels import Nets, as_batch, by_level, draw, evenly, parents
 from terraloom.evaluation.measures import SQUARE, as_tensor, group_of, squares
 from terraloom.models.cascade import CascadeUNet
-from terraloom.models.waves import bicubic
+from terraloom.models.waves import enlarged
 from terraloom.training.batches import quantise
 
 Metrics = dict[str, Any]
@@ -192,8 +192,7 @@ def _versions(net: CascadeUNet, samples: list[Sample]) -> list[Tensor]:
     """Real, ours and bicubic, each cut into squares."""
     real = as_batch(samples, net.config.cover_classes)
     lr = parents(net, real.hr)
-    smooth = quantise(bicubic(lr, real.hr.shape[-1] // lr.shape[-1]))
-    images = real.hr, draw(net, lr, real), smooth
+    images = real.hr, draw(net, lr, real), quantise(enlarged(lr, real.hr))
     return [_cut(x) for x in images]
 
 

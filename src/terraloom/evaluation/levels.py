@@ -18,7 +18,7 @@ from terraloom.evaluation.references import REDUCTIONS, fits, shrunk
 from terraloom.grid import BASE_LEVEL, drawn_level
 from terraloom.models.cascade import CascadeUNet
 from terraloom.models.critic import Features
-from terraloom.models.waves import SCALE, bicubic, image_of, noise_of, reduce4, softened
+from terraloom.models.waves import SCALE, enlarged, image_of, noise_of, reduce4, softened
 from terraloom.training.batches import FINEST_MASKED_GSD, Batch, flattened, quantise
 from terraloom.world.engine import to_pixels
 
@@ -61,8 +61,7 @@ def as_batch(samples: list[Sample], codes: int = 0) -> Batch:
         y, x = ((n - side) // 8 * SCALE for n in s.rgb.shape[:2])
         hr.append(s.rgb[y : y + side, x : x + side].transpose(2, 0, 1) / np.float32(127.5) - 1)
         cells = np.s_[y // SCALE : (y + side) // SCALE, x // SCALE : (x + side) // SCALE]
-        told = s.cover if s.use is None else np.where(s.use < codes, s.use, s.cover)
-        cover.append(told[cells].astype(np.int64))
+        cover.append(s.told(codes)[cells].astype(np.int64))
         mask = s.mask[cells] * (s.gsd >= FINEST_MASKED_GSD)
         ground.append((mask[None] >> bits & 1).astype(np.float32))
     images, covers, grounds = (torch.from_numpy(np.stack(v)) for v in (hr, cover, ground))
@@ -114,7 +113,7 @@ def level_metrics(nets: Nets, held: Pack) -> tuple[Metrics, list[tuple[Any, ...]
         real = as_batch(evenly(strongest, SHOWN), net.config.cover_classes)
         lr = parents(net, real.hr)
         side = real.hr.shape[-1] // lr.shape[-1]
-        ours, smooth = draw(net, lr, real), quantise(bicubic(lr, side))
+        ours, smooth = draw(net, lr, real), quantise(enlarged(lr, real.hr))
         off = (F.avg_pool2d(ours, side) - lr).abs() * 127.5
         near, far = real.hr[::2], real.hr[1::2]
         rows[f"z{level} {name}"] = {
@@ -159,10 +158,7 @@ def flat_metrics(nets: Nets, packs: list[Pack]) -> Metrics:
         real = as_batch(evenly(samples, SHOWN), net.config.cover_classes)
         clean = parents(net, real.hr)
         flat, target = flattened(real.hr, clean, np.random.default_rng(0))
-        ours, smooth = (
-            draw(net, flat, real),
-            bicubic(flat, real.hr.shape[-1] // flat.shape[-1]),
-        )
+        ours, smooth = draw(net, flat, real), enlarged(flat, real.hr)
         drawn, true = (float((x - smooth).std((2, 3)).mean() * 127.5) for x in (ours, target))
         rows[f"z{level} {name}"] = {
             "parent_gsd": round(float(real.gsd.median()) * real.hr.shape[-1] / flat.shape[-1], 1),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
 from terraloom.data.layout import laid_out
-from terraloom.data.uses import UNKNOWN_COVER, WITH_SITES, WITH_USES
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, Window, window_of
 from terraloom.noise import NoiseField
@@ -56,11 +56,6 @@ class Roller:
                 f"view {view} must be a multiple of {geometry.period} and at least {self.cells}"
             )
         name, precision = engines.choose(engine, checkpoint)
-        side = view + 2 * self.halo
-        self._sides = {
-            True: SCALE * view + 2 * self.halo,
-            False: side,
-        }  # of a leap, which draws a level's parent too
         self._start = partial(engines.start, name, precision, halo=self.halo, seed=0)
         self._checkpoint = checkpoint
         self._engines: dict[str, engines.Engine] = {}  # by digest
@@ -106,9 +101,7 @@ class Roller:
         between, cover = reduce2(reduce2(drawn)), _middle(cover, rim)
         above = Window(level - 4, x + cut, y + cut, given, given)
         first = _link(level - 2, above, _middle(rgb, rim // SCALE), between, cover)
-        off = self._aligned(
-            (self.view - self.view // SCALE) // 2
-        )  # cells around the view of the finer level
+        off = self._aligned((self.view - self.view // SCALE) // 2)  # cells around the finer view
         end = off + self.view // SCALE
         inner = np.s_[..., off:end, off:end]
         window = Window(level - 2, first.x + off - rim, first.y + off - rim, self.cells, self.cells)
@@ -127,19 +120,18 @@ class Roller:
         if level > FINEST_MASKED_LEVEL or not known:
             layers = np.zeros_like(layers)
         told = cover if known else np.full_like(cover, UNKNOWN_COVER)
-        if (codes := self._checkpoint.codes(level)) >= WITH_USES:
-            told = laid_out(told, noise, window.level, window.x, window.y, codes >= WITH_SITES)
+        codes = self._checkpoint.codes(level)
+        told = laid_out(told, noise, window.level, window.x, window.y, codes)
         lr = rgb.astype(np.float32) / 127.5 - 1
         gsd = (window.gsd / SCALE).astype(np.float32)
         field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)
-        return self._engine(level)(lr, told, layers, gsd, field), cover
+        return self._engine(level, side)(lr, told, layers, gsd, field), cover
 
-    def _engine(self, level: int) -> engines.Engine:
+    def _engine(self, level: int, side: int) -> engines.Engine:
+        """The engine of a level; one network draws squares of one side."""
         part = self._checkpoint.at(level)
         if part.digest not in self._engines:
-            self._engines[part.digest] = self._start(
-                part, side=self._sides[part is self._checkpoint.leap]
-            )
+            self._engines[part.digest] = self._start(part, side=side)
         return self._engines[part.digest]
 
 

@@ -6,14 +6,9 @@ at each pixel, conditioning by scale and shift. No attention, no window statisti
 on inputs within `halo` pixels, on a lattice of `period` pixels, and a block cut from the canvas with that halo
 equals the canvas.
 
-One low-resolution pixel is one *cell* of the network's finest level. What is drawn is the *detail*: the image less the
-bicubic enlargement of its low-resolution image, zero on average in every cell. It is told as 45 numbers a cell, how
-much there is of each wave (of three colours, at the 15 frequencies that a cell of 4 x 4 pixels has besides its mean),
-and drawn along a flow (`terraloom.diffusion.flow`): the network is shown noised waves and tells the waves it sees.
-
-Real detail has little colour and falls with frequency (COLOUR_SIZES, measured on the training images). Waves are
-divided by the square root of their size: noise then hides fine and coloured waves longer than bold ones, but not ten
-times longer.
+One low-resolution pixel is one *cell* of the network's finest level. What is drawn is the *detail* in it, told as waves
+(`terraloom.models.waves`), along a flow (`terraloom.diffusion.flow`): the network is shown noised waves and tells the
+waves it sees.
 """
 
 from __future__ import annotations

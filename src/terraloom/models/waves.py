@@ -42,14 +42,14 @@ def nearest4(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=SCALE, mode="nearest")
 
 
-def bicubic(x: Tensor, times: int) -> Tensor:
-    """Bicubic enlargement, (B, C, h, w) -> (B, C, times h, times w)."""
-    return F.interpolate(x, scale_factor=times, mode="bicubic", align_corners=False)
-
-
 def bicubic4(x: Tensor) -> Tensor:
     """Bicubic enlargement by 4, (B, C, h, w) -> (B, C, 4h, 4w)."""
-    return bicubic(x, SCALE)
+    return F.interpolate(x, scale_factor=SCALE, mode="bicubic", align_corners=False)
+
+
+def enlarged(x: Tensor, like: Tensor) -> Tensor:
+    """Bicubic enlargement to the size of another image, (B, C, h, w) and (..., k h, k w) -> (B, C, k h, k w)."""
+    return F.interpolate(x, size=like.shape[-2:], mode="bicubic", align_corners=False)
 
 
 def consistent(y: Tensor, lr: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from terraloom.data.packed import Pack, Sample
 from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
-from terraloom.models.waves import SCALE, bicubic, bicubic4, reduce4, softened
+from terraloom.models.waves import SCALE, bicubic4, enlarged, reduce4, softened
 
 GROUND_LAYERS = 6
 FINEST_BLUEMARBLE = 450.0  # metres
@@ -142,9 +142,7 @@ class Batches:
         part = np.s_[
             y // SCALE : (y + side) // SCALE : factor, x // SCALE : (x + side) // SCALE : factor
         ]
-        cover, mask = sample.cover[part], sample.mask[part]
-        if sample.use is not None:
-            cover = np.where(sample.use[part] < self.codes, sample.use[part], cover)
+        cover, mask = sample.told(self.codes)[part], sample.mask[part]
         turn, mirror = int(rng.integers(4)), rng.random() < 0.5
         rgb, cover, mask = (np.rot90(a, turn) for a in (rgb, cover, mask))
         if mirror:
@@ -243,7 +241,7 @@ def flattened(
     keep = _uniform(rng, least, most, n, 1, 1, 1)
     mean = lr.mean((2, 3), keepdim=True)
     flat = quantise(mean + keep * (lr - mean))
-    return flat, hr + bicubic(flat - lr, hr.shape[-1] // lr.shape[-1])
+    return flat, hr + enlarged(flat - lr, hr)
 
 
 def evenest(batch: Batch, count: int) -> Batch:

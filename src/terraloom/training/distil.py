@@ -27,7 +27,7 @@ from torch import Tensor
 
 from terraloom.data.packed import Pack
 from terraloom.data.uses import UNKNOWN_COVER
-from terraloom.diffusion.flow import walked_by_adams
+from terraloom.diffusion.flow import shifted, walked_by_adams
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
 from terraloom.models.cascade import CascadeUNet
@@ -59,17 +59,14 @@ def _guidance(given: Any) -> list[tuple[float, float]]:
 def steps(now: float, later: float, count: int, leap: bool) -> list[float]:
     """Sigmas of the teacher's steps, count + 1 from `now` to `later`: shorter near the image, where faint waves show.
 
-    Of a leap shorter towards the noise (as `terraloom.diffusion.flow.sigmas`): what it lays out is bold, and decided
+    Of a leap shorter towards the noise (`terraloom.diffusion.flow.shifted`): what it lays out is bold, and decided
     there. Evenly, or bent as the others', they lose a quarter of its contrast.
     """
-    if not leap:
-        return [
-            float(v) ** BEND for v in np.linspace(now ** (1 / BEND), later ** (1 / BEND), count + 1)
-        ]
-    start, end = (s / (SHIFT - (SHIFT - 1) * s) for s in (now, later))
-    return [
-        SHIFT * float(t) / (1 + (SHIFT - 1) * float(t)) for t in np.linspace(start, end, count + 1)
-    ]
+    if leap:
+        start, end = (shifted(sigma, 1 / SHIFT) for sigma in (now, later))
+        return [shifted(float(t), SHIFT) for t in np.linspace(start, end, count + 1)]
+    start, end = (sigma ** (1 / BEND) for sigma in (now, later))
+    return [float(t) ** BEND for t in np.linspace(start, end, count + 1)]
 
 
 def straight(x: Tensor, arrived: Tensor, now: float, later: float) -> Tensor:

@@ -42,6 +42,11 @@ class Checkpoint:
         """A key of `KINDS`, "pipeline" (text to image) or "frames" (dated images to image)."""
         return str(self.config["kind"])
 
+    @property
+    def leaps(self) -> bool:
+        """Whether its network draws two levels at once."""
+        return bool(self.config["config"].get("leap"))
+
     def at(self, level: int) -> Checkpoint:
         """The checkpoint whose network draws a level."""
         if self.coarse is not None and level <= COARSE_LEVEL:
@@ -58,9 +63,7 @@ class Checkpoint:
 
     def _leaps_to(self, level: int) -> bool:
         """Whether a level is drawn from two above it: the leap's, and the finest if that network leaps too."""
-        return level in (LEAP_LEVEL, FINEST_TO) and bool(
-            self.at(level).config["config"].get("leap")
-        )
+        return level in (LEAP_LEVEL, FINEST_TO) and self.at(level).leaps
 
     def codes(self, level: int) -> int:
         """How many codes of land cover and use the network that draws a level knows (terraloom.data.uses)."""

@@ -64,7 +64,7 @@ def find(name_or_path: str | Path) -> Checkpoint:
                 raise BadCheckpoint(
                     f"{folder / part} is a {inner[part].kind} model; a cascade's {part} one is a cascade"
                 )
-            leaps = bool(inner[part].config["config"].get("leap"))
+            leaps = inner[part].leaps
             if part != FINEST and leaps != (part == LEAP):
                 raise BadCheckpoint(
                     f"{folder / part} draws {'two levels' if leaps else 'one level'} at once; a cascade's {LEAP} one "

@@ -22,7 +22,6 @@ import rasterio
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
 from terraloom.data.layout import laid_out
-from terraloom.data.uses import WITH_SITES, WITH_USES
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
@@ -188,11 +187,9 @@ class Pyramid:
             level > FINEST_MASKED_LEVEL
         ):  # maps of 1 : 10 million know nothing there, nor did training
             layers = np.zeros_like(layers)
-        cover, layers = cover[rows - first], layers[:, rows - first]
-        if (codes := self._codes(level)) >= WITH_USES:
-            sites = codes >= WITH_SITES
-            cover = laid_out(cover, self._noise, level - STEP, left, top, sites)
-        return cover, layers
+        codes = self._codes(level)
+        told = laid_out(cover[rows - first], self._noise, level - STEP, left, top, codes)
+        return told, layers[:, rows - first]
 
     def _gsd(self, level: int, top: int, cells: int) -> Floats:
         """Metres per pixel of `level` at its rows of cells."""

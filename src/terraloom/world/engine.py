@@ -61,7 +61,7 @@ def choose(engine: str, checkpoint: Checkpoint) -> tuple[str, str]:
     Raises:
         InvalidInput: an engine that does not exist, is not installed or has no device, or a network that leaps, alone.
     """
-    if checkpoint.config["config"].get("leap"):
+    if checkpoint.leaps:
         raise InvalidInput(
             f"{checkpoint.path} draws two levels at once, so it cannot draw all of them: put it into folder {LEAP} of "
             "a cascade"
@@ -124,7 +124,7 @@ def blocks_at(checkpoint: Checkpoint, level: int, block: int, halo: int) -> tupl
     least 1024 px of a leap: the level between is its mean, and a tile there would need sixteen blocks of 256.
     """
     part = checkpoint.at(level)
-    if part is checkpoint.leap:
+    if part.leaps:
         return max(block, LEAP_SIDE), halo
     if level <= BASE_LEVEL or part is not checkpoint.coarse:
         return block, halo
