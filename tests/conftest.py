@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
+
+os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # compiling takes longer than any test trains
 
 
 @pytest.fixture(scope="session", autouse=True)

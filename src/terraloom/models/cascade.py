@@ -94,6 +94,16 @@ def rms_norm(x: Tensor) -> Tensor:
     return x * torch.rsqrt(power + 1e-6).to(x.dtype)
 
 
+def activated(x: Tensor) -> Tensor:
+    """What a block's first convolution reads."""
+    return F.silu(rms_norm(x))
+
+
+def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """What its second one reads: (B, C, H, W), and (B, C, H, 1) each."""
+    return F.silu(rms_norm(x) * (1 + scale) + shift)
+
+
 def gsd_features(gsd: Tensor, count: int = 32, top: float = 3.0) -> Tensor:
     """Sinusoids of log2(gsd), metres per pixel, at rates 0.1 to `top`, (...,) -> (..., 2 * count)."""
     rates = torch.exp(torch.linspace(math.log(0.1), math.log(top), count, device=gsd.device))
@@ -119,6 +129,8 @@ def _gains(gain: float, waves: int) -> Tensor:
 class ResBlock(nn.Module):
     """Two 3x3 convolutions around a scale and shift that depend on the row's gsd embedding."""
 
+    activated, modulated = staticmethod(activated), staticmethod(modulated)
+
     def __init__(self, c_in: int, c_out: int, embed: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
@@ -130,9 +142,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         """(B, c_in, h, w) and (B, h, embed) -> (B, c_out, h, w)."""
-        h = self.conv1(F.silu(rms_norm(x)))
+        h = self.conv1(self.activated(x))
         scale, shift = self.film(e).transpose(1, 2)[..., None].chunk(2, 1)  # (B, C, rows, 1)
-        h = self.conv2(F.silu(rms_norm(h) * (1 + scale) + shift))
+        h = self.conv2(self.modulated(h, scale, shift))
         return cast(Tensor, self.skip(x) + h)
 
 

@@ -23,6 +23,10 @@ from terraloom.models.waves import SCALE, bicubic4, enlarged, reduce4, softened
 
 GROUND_LAYERS = 6
 FINEST_BLUEMARBLE = 450.0  # metres
+PALE, PALEST = (
+    1 / 3,
+    0.15,
+)  # of images with paler parents, and what these keep of their contrast at least
 FINEST_MASKED_GSD = 20.0  # metres; finer targets get no mask, as in World
 GROUPS = np.array([0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 5, 7, 8, 9, 9])  # IGBP -> coarse class
 
@@ -138,7 +142,8 @@ class Batches:
         step = SCALE * factor
         y, x = (step * int(rng.integers((n - side) // step + 1)) for n in sample.rgb.shape[:2])
         raw = sample.rgb[y : y + side, x : x + side].astype(np.float32)
-        rgb = raw.reshape(size, factor, size, factor, 3).mean((1, 3))
+        rows = np.add.reduce([raw[k::factor] for k in range(factor)])  # a mean of both axes is slow
+        rgb = np.add.reduce([rows[:, k::factor] for k in range(factor)]) / np.float32(factor**2)
         part = np.s_[
             y // SCALE : (y + side) // SCALE : factor, x // SCALE : (x + side) // SCALE : factor
         ]
@@ -227,9 +232,16 @@ def degraded_pair(hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]
 
 
 def leaping_pair(hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """As `degraded_pair` for a leap: the low resolution is of 16 x 16 pixels, and `softened`."""
+    """As `degraded_pair` for a leap: the low resolution is of 16 x 16 pixels, and `softened`.
+
+    A third of the images have paler parents: those of a planet, the base map above all, show less than real ones.
+    """
     clean = reduce4(reduce4(hr))
     lr = degrade(clean, rng)
+    mean, n = lr.mean((2, 3), keepdim=True), len(lr)
+    pale = _uniform(rng, 0, 1, n, 1, 1, 1) < PALE
+    keep = torch.where(pale, _uniform(rng, PALEST, 1, n, 1, 1, 1), torch.ones(1))
+    lr = quantise(mean + keep * (lr - mean))
     return softened(lr), hr + bicubic4(bicubic4(lr - clean))
 
 

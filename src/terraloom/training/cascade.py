@@ -48,6 +48,7 @@ from terraloom.training.batches import (
     quarters,
 )
 from terraloom.training.contest import load_critic, save_critic
+from terraloom.training.fusing import fuse
 from terraloom.training.likeness import looks_apart, misses
 from terraloom.training.looks import Looks
 from terraloom.training.parents import OWN_STEPS, Drawer, evenness, own_parents
@@ -95,6 +96,7 @@ class CascadeTask:
         model = CascadeUNet(CascadeConfig(**recipe["model"]))
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         wrap_crops(self.model)
+        fuse(self.model, device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema}
         rate = recipe["optimizer"]["lr"]

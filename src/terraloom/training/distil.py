@@ -34,6 +34,7 @@ from terraloom.models.cascade import CascadeUNet
 from terraloom.models.waves import image_of
 from terraloom.training.batches import Batch
 from terraloom.training.cascade import CascadeTask
+from terraloom.training.fusing import fuse
 from terraloom.training.likeness import looks_apart, misses
 from terraloom.training.processes import alike
 from terraloom.training.ready import ready_network, wrap_crops
@@ -98,10 +99,12 @@ class DistilTask(CascadeTask):
         teacher, _ = ready_network(recipe["teacher"], "teacher")
         self.teacher: CascadeUNet = teacher.to(device)
         wrap_crops(self.teacher)
+        fuse(self.teacher, device)
         self.weaker = self.teacher
         if folder := recipe.get("weaker"):
             self.weaker = ready_network(folder, "weaker")[0].to(device)
             wrap_crops(self.weaker)
+            fuse(self.weaker, device)
             if self.weaker.config.leap != self.teacher.config.leap:
                 raise InvalidInput(
                     f"weaker of the recipe is {folder!r}, which must draw as many levels at once as the teacher"
