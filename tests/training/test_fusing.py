@@ -32,6 +32,7 @@ def gradients(model: CascadeUNet) -> list[torch.Tensor]:
 @pytest.mark.filterwarnings("ignore")  # torch warns itself on its way in
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_fused_blocks_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_COMPILE_DISABLE")
     monkeypatch.setattr("torch._dynamo.config.disable", False)
     fusing._compiled.cache_clear()
     fused, plain = net(), net()
@@ -46,6 +47,7 @@ def test_without_a_compiler_blocks_stay_plain(monkeypatch: pytest.MonkeyPatch) -
     def broken(*_: object, **__: object) -> object:
         raise RuntimeError("no compiler")
 
+    monkeypatch.delenv("TORCH_COMPILE_DISABLE")
     monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
     fusing._compiled.cache_clear()
     plain = net()

@@ -5,6 +5,8 @@ Norms, scales and activations read and write every number several times; on a CP
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable
 from functools import cache
 
@@ -26,11 +28,18 @@ def fuse(net: CascadeUNet, device: torch.device) -> None:
 @cache
 def _compiled() -> tuple[Callable[[Tensor], Tensor], Callable[..., Tensor]] | None:
     """Both passes, compiled and tried with their gradients; None where that fails, for whatever reason."""
-    one, two = torch.compile(activated, dynamic=True), torch.compile(modulated, dynamic=True)
-    x = torch.ones(2, 8, 6, 4).to(memory_format=torch.channels_last).requires_grad_()
-    row = torch.ones(2, 8, 6, 1)
+    if os.environ.get("TORCH_COMPILE_DISABLE") == "1":
+        return None
     try:
-        (one(x).sum() + two(x, row, row).sum()).backward()  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, of its own ways
+            one, two = (
+                torch.compile(activated, dynamic=True),
+                torch.compile(modulated, dynamic=True),
+            )
+            x = torch.ones(2, 8, 6, 4).to(memory_format=torch.channels_last).requires_grad_()
+            row = torch.ones(2, 8, 6, 1)
+            (one(x).sum() + two(x, row, row).sum()).backward()  # type: ignore[no-untyped-call]
     except Exception:  # no compiler, no headers, no room: many kinds, of torch and of the system
         return None
     return one, two
