@@ -6,18 +6,10 @@ import shutil
 
 import pytest
 import torch
+from cascade_model import tiny
 
-from terraloom.models.cascade import CascadeConfig, CascadeUNet, activated
+from terraloom.models.cascade import CascadeUNet, activated
 from terraloom.training import fusing
-
-
-def net() -> CascadeUNet:
-    torch.manual_seed(0)
-    made = CascadeUNet(CascadeConfig(widths=(8, 16), depth=1, embed=16))
-    with torch.no_grad():
-        for p in made.parameters():
-            p.add_(0.1 * torch.randn_like(p))
-    return made
 
 
 def gradients(model: CascadeUNet) -> list[torch.Tensor]:
@@ -35,7 +27,7 @@ def test_fused_blocks_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCH_COMPILE_DISABLE")
     monkeypatch.setattr("torch._dynamo.config.disable", False)
     fusing._compiled.cache_clear()
-    fused, plain = net(), net()
+    fused, plain = tiny(0), tiny(0)
     fusing.fuse(fused, torch.device("cpu"))
     assert fused.down[0][0].activated is not activated
     for a, b in zip(gradients(fused), gradients(plain), strict=True):
@@ -50,7 +42,7 @@ def test_without_a_compiler_blocks_stay_plain(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("TORCH_COMPILE_DISABLE")
     monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
     fusing._compiled.cache_clear()
-    plain = net()
+    plain = tiny(0)
     fusing.fuse(plain, torch.device("cpu"))
     assert plain.down[0][0].activated is activated
     fusing._compiled.cache_clear()

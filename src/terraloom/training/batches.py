@@ -23,10 +23,8 @@ from terraloom.models.waves import SCALE, bicubic4, enlarged, reduce4, softened
 
 GROUND_LAYERS = 6
 FINEST_BLUEMARBLE = 450.0  # metres
-PALE, PALEST = (
-    1 / 3,
-    0.15,
-)  # of images with paler parents, and what these keep of their contrast at least
+PALE = 1 / 3  # of a leap's images have paler parents
+PALEST = 0.15  # what these keep of their contrast at least
 FINEST_MASKED_GSD = 20.0  # metres; finer targets get no mask, as in World
 GROUPS = np.array([0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 5, 7, 8, 9, 9])  # IGBP -> coarse class
 
@@ -238,10 +236,9 @@ def leaping_pair(hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """
     clean = reduce4(reduce4(hr))
     lr = degrade(clean, rng)
-    mean, n = lr.mean((2, 3), keepdim=True), len(lr)
+    n = len(lr)
     pale = _uniform(rng, 0, 1, n, 1, 1, 1) < PALE
-    keep = torch.where(pale, _uniform(rng, PALEST, 1, n, 1, 1, 1), torch.ones(1))
-    lr = quantise(mean + keep * (lr - mean))
+    lr = _paled(lr, torch.where(pale, _uniform(rng, PALEST, 1, n, 1, 1, 1), torch.ones(1)))
     return softened(lr), hr + bicubic4(bicubic4(lr - clean))
 
 
@@ -249,11 +246,14 @@ def flattened(
     hr: Tensor, lr: Tensor, rng: np.random.Generator, least: float = 0.0, most: float = 0.12
 ) -> tuple[Tensor, Tensor]:
     """(low resolution that keeps so much of its contrast, the real detail on it): a parent that shows little."""
-    n = hr.shape[0]
-    keep = _uniform(rng, least, most, n, 1, 1, 1)
-    mean = lr.mean((2, 3), keepdim=True)
-    flat = quantise(mean + keep * (lr - mean))
+    flat = _paled(lr, _uniform(rng, least, most, len(lr), 1, 1, 1))
     return flat, hr + enlarged(flat - lr, hr)
+
+
+def _paled(lr: Tensor, keep: Tensor) -> Tensor:
+    """Images with a share of their contrast, (B, 1, 1, 1), on 256 levels."""
+    mean = lr.mean((2, 3), keepdim=True)
+    return quantise(mean + keep * (lr - mean))
 
 
 def evenest(batch: Batch, count: int) -> Batch:

@@ -96,19 +96,21 @@ class DistilTask(CascadeTask):
                 "network's own, 1 or more"
             )
         self.guidance = _guidance(recipe["schedule"].get("guidance", 1.0))
-        teacher, _ = ready_network(recipe["teacher"], "teacher")
-        self.teacher: CascadeUNet = teacher.to(device)
-        wrap_crops(self.teacher)
-        fuse(self.teacher, device)
+        self.teacher = self._named("teacher")
         self.weaker = self.teacher
         if folder := recipe.get("weaker"):
-            self.weaker = ready_network(folder, "weaker")[0].to(device)
-            wrap_crops(self.weaker)
-            fuse(self.weaker, device)
+            self.weaker = self._named("weaker")
             if self.weaker.config.leap != self.teacher.config.leap:
                 raise InvalidInput(
                     f"weaker of the recipe is {folder!r}, which must draw as many levels at once as the teacher"
                 )
+
+    def _named(self, key: str) -> CascadeUNet:
+        """A network that the recipe names, ready for crops."""
+        net = ready_network(self.recipe[key], key)[0].to(self.device)
+        wrap_crops(net)
+        fuse(net, self.device)
+        return net
 
     def step(self, step: int, rng: np.random.Generator, sync: Any) -> dict[str, float]:
         """One update; returns the losses and "images"."""

@@ -33,10 +33,8 @@ def _compiled() -> tuple[Callable[[Tensor], Tensor], Callable[..., Tensor]] | No
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, of its own ways
-            one, two = (
-                torch.compile(activated, dynamic=True),
-                torch.compile(modulated, dynamic=True),
-            )
+            one = torch.compile(activated, dynamic=True)
+            two = torch.compile(modulated, dynamic=True)
             x = torch.ones(2, 8, 6, 4).to(memory_format=torch.channels_last).requires_grad_()
             row = torch.ones(2, 8, 6, 1)
             (one(x).sum() + two(x, row, row).sum()).backward()  # type: ignore[no-untyped-call]
