@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,7 @@ from terraloom.evaluation.rollout import Roller
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.pipelines.refine import engine_for, refine
 from terraloom.serve.draws import _neighbours
-from terraloom.weights import (
-    COARSE,
-    COARSE_LEVEL,
-    FINEST,
-    FINEST_FROM,
-    find,
-    load_model,
-    save_model,
-)
+from terraloom.weights import COARSE, COARSE_LEVEL, find, load_model, save_model
 from terraloom.world import engine as engines
 
 BLOCK = 256
@@ -45,34 +36,6 @@ def test_the_digest_is_of_both(duo: Path, tiny_checkpoint: Path, tmp_path: Path)
     for level in range(6, 19):
         assert alone.at(level) is alone
         assert both.at(level) is (both.coarse if level <= COARSE_LEVEL else both)
-
-
-@pytest.fixture(scope="module")
-def trio(duo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`duo` with a network of its own for the finest levels."""
-    folder = tmp_path_factory.mktemp("weights") / "trio"
-    shutil.copytree(duo, folder)
-    save_model(tiny(5), folder / FINEST)
-    return folder
-
-
-def test_the_finest_levels_have_a_network_too(make: Any, duo: Path, trio: Path) -> None:
-    two, three = find(duo), find(trio)
-    assert three.finest is not None and three.coarse is not None
-    assert len({two.digest, three.digest, three.finest.digest, three.coarse.digest}) == 4
-    for level in range(6, 19):
-        part = three.coarse if level <= COARSE_LEVEL else three
-        assert three.at(level) is (three.finest if level >= FINEST_FROM else part)
-    one, other = make(duo), make(trio)
-    for level, same in ((12, True), (14, True), (16, False)):
-        x, y = corner(level)
-        drawn = [world.level(level, x, y, 64, 64) for world in (one, other)]
-        assert np.array_equal(*drawn) is same
-    assert one.side(16) == other.side(16) == BLOCK
-    image = np.random.default_rng(0).integers(60, 200, (3, 16, 16)).astype(np.uint8)
-    drawn = [refine(image, 4.0, 1, 3, model=model, engine="torch") for model in (duo, trio)]
-    assert np.array_equal(*drawn)  # single images are of sensors, see there
-    engine_for.cache_clear()
 
 
 def test_gain_multiplies_the_grey_detail_seen() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -176,19 +175,13 @@ def test_the_usual_halo_of_shipped_weights_suffices(
 ) -> None:
     if not (SHIPPED / "cascade").is_dir():
         pytest.skip("no shipped weights in this checkout")
-    both, side = find("cascade"), 128
-    shipped = both.at(drawn_level(gsd))
-    evaluations, leaps = len(configuration(shipped).sigmas), shipped is both.leap
-    own = 224 if leaps else 192
-    assert engines.geometry(shipped).exact == evaluations * own or shipped is both
-    exact = 192
-    assert engines.geometry(replace(both, coarse=None, leap=None, finest=None)) == engines.Geometry(
-        exact, 128, 16
-    )
-    _, usual = engines.blocks_at(both, drawn_level(gsd), 1024, 128)
-    assert usual == (64 if shipped is both.coarse else 128)
+    shipped, side, exact = find("cascade"), 128, 224
+    evaluations = len(configuration(shipped).sigmas)
+    assert engines.geometry(shipped) == engines.Geometry(evaluations * exact, 144, 16)
+    _, usual = engines.blocks_at(shipped, drawn_level(gsd), 1024, 144)
+    assert usual == 144
     rng, cells = np.random.default_rng(0), (side + 2 * exact) // 4
-    given = cells // 4 if leaps else cells
+    given = cells // 4
     coarse = rng.normal(0, 25, (3, given // 8, given // 8)).repeat(8, 1).repeat(8, 2)
     lr = (
         coarse
@@ -204,7 +197,7 @@ def test_the_usual_halo_of_shipped_weights_suffices(
         slice((exact - usual) // 4, (usual - exact) // 4),
         slice(exact - usual, usual - exact),
     )
-    inner = slice(cut.start // 4, cut.stop // 4) if leaps else cut
+    inner = slice(cut.start // 4, cut.stop // 4)
     part = (
         lr[:, inner, inner],
         cover[cut, cut],

@@ -1,8 +1,7 @@
-"""A cascade that draws 10 m from 150 m at once."""
+"""A cascade that draws two levels at once: 150 m from the base map, 10 m from there, and 0.6 m."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from terraloom.models.waves import (
     reduce4,
     softened,
 )
+from terraloom.pipelines.refine import refine
 from terraloom.training.ready import begin
-from terraloom.weights import COARSE, FINEST, LEAP, LEAP_LEVEL, find, load_model, save_model
-from terraloom.world import World
+from terraloom.weights import COARSE, find, save_model
 from terraloom.world import engine as engines
 from terraloom.world.blocks import reduce2
 
@@ -79,68 +78,59 @@ def test_a_network_that_begins_to_leap_sees_waves_as_before() -> None:
 
 
 @pytest.fixture(scope="module")
-def leaping(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny cascade with a coarse network and a leap that is asked twice."""
+def leaping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny cascade that leaps and is asked twice, and a smaller one for its coarse levels."""
     folder = tmp_path_factory.mktemp("weights") / "leaping"
-    save_model(load_model(find(tiny_checkpoint)), folder)
-    save_model(tiny(2), folder / COARSE)
-    save_model(tiny(3, sigmas=(1.0, 0.5), leap=True), folder / LEAP)
+    save_model(tiny(3, sigmas=(1.0, 0.5), leap=True, cover_classes=WITH_SITES), folder)
+    save_model(tiny(4, sigmas=(1.0, 0.5), leap=True), folder / COARSE)
     return folder
 
 
-def test_the_level_between_is_what_the_leap_shows_on_average(make: Any, leaping: Path) -> None:
-    parts = find(leaping)
-    assert parts.leap is not None and parts.at(LEAP_LEVEL) is parts.leap
-    above = {level: parts.parent(level) for level in range(7, 19)}
-    assert above == {8: 6, 10: 8, 14: 10, 16: 14, 18: 16} | dict.fromkeys(
-        (7, 9, 11, 12, 13, 15, 17)
-    )
+@pytest.mark.parametrize("level", [8, 12, 16])
+def test_the_level_between_is_what_the_leap_shows_on_average(
+    make: Any, leaping: Path, level: int
+) -> None:
     world = make(leaping)
-    x, y = corner(12)
-    between = world.level(12, x, y, 40, 24)
-    fine = world.level(14, 4 * x, 4 * y, 160, 96)
-    assert np.array_equal(between, reduce2(reduce2(fine)))
-    above_pixels = world.level(10, x // 4, y // 4, 10, 6).astype(float)
+    x, y = corner(level)
+    between = world.level(level, x, y, 40, 24)
+    fine = world.level(level + 2, 4 * x, 4 * y, 160, 96)
+    assert fine.std() > 5 and np.array_equal(between, reduce2(reduce2(fine)))
+    above_pixels = world.level(level - 2, x // 4, y // 4, 10, 6).astype(float)
     means = fine.reshape(3, 6, 16, 10, 16).mean((2, 4))
     assert np.abs(means - above_pixels).max() < 0.51
-    assert {key[0] for key in world.blocks(12, x, y, 40, 24)} == {14}
+    assert {key[0] for key in world.blocks(level, x, y, 40, 24)} == {level + 2}
 
 
-def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any, leaping: Path) -> None:
-    x, y = corner(14)
-    side = make(leaping).side(14)
-    assert side == engines.LEAP_SIDE > make(leaping).side(16) == BLOCK and x % side == y % side == 0
-    window = (14, x + side - 32, y + side - 32, 64, 64)
+def test_every_second_level_is_drawn_from_two_above(leaping: Path) -> None:
+    parts = find(leaping)
+    assert parts.leaps and parts.coarse is not None
+    assert [parts.at(level) for level in (10, 14, 18)] == [parts.coarse, parts, parts]
+    drawn = {level: parts.parent(level) for level in range(7, 19)}
+    assert {level: above for level, above in drawn.items() if above is not None} == {
+        10: 6,
+        14: 10,
+        18: 14,
+    }
+
+
+@pytest.mark.parametrize("level", [10, 14])
+def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any, leaping: Path, level: int) -> None:
+    x, y = corner(level)
+    side = make(leaping).side(level)
+    assert side == engines.LEAP_SIDE > BLOCK
+    x, y = x // side * side, y // side * side
+    window = (level, x + side - 32, y + side - 32, 64, 64)
     whole = make(leaping).level(*window)
-    alone = [make(leaping).level(14, x + side - 32 + 32 * i, window[2], 32, 64) for i in (1, 0)]
+    alone = [make(leaping).level(level, x + side - 32 + 32 * i, window[2], 32, 64) for i in (1, 0)]
     assert np.array_equal(np.concatenate(alone[::-1], -1), whole)
     other = make(leaping, block=2048).level(*window).astype(int)
     assert np.abs(other - whole).max() <= 1
 
 
-def test_the_finest_network_may_leap_too(
-    make: Any, leaping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both = tmp_path / "both"
-    shutil.copytree(leaping, both)
-    save_model(tiny(5, leap=True, cover_classes=WITH_SITES), both / FINEST)
-    parts = find(both)
-    assert [parts.parent(level) for level in (12, 14, 16, 18)] == [None, 10, None, 14]
-    exact = engines.geometry(parts).exact
-    world = make(both, base=None)
-    assert world.side(18) == engines.LEAP_SIDE
-    monkeypatch.setattr(engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16))
-    links = {link.level: link for link in Roller(parts, engine="torch")(31.0, 30.0, seed=7)}
-    for level in (16, 18):
-        link = links[level]
-        drawn = world.level(level, link.x, link.y, VIEW, VIEW).astype(int)
-        assert np.abs(drawn - link.rgb).max() <= 1
-
-
 def test_evaluation_walks_as_the_world_does(
     make: Any, leaping: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = engines.geometry(find(leaping)).exact
+    exact = engines.geometry(find(leaping)).exact // engines.COARSE_HALO  # of both networks
     world = make(leaping, base=None)
     monkeypatch.setattr(
         engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16)
@@ -150,32 +140,25 @@ def test_evaluation_walks_as_the_world_does(
     few = Roller(find(leaping), engine="torch")(31.0, 30.0, seed=7, finest=12)
     assert [link.level for link in few] == [8, 10, 12]
     assert np.array_equal(few[-1].rgb, links[12].rgb)
-    for level in (12, 14, 16):
-        link = links[level]
+    for level, link in links.items():
         drawn = world.level(level, link.x, link.y, VIEW, VIEW).astype(int)
         assert np.abs(drawn - link.rgb).max() <= 1
         assert link.rgb.shape == (3, VIEW, VIEW) and link.parent.shape == (3, VIEW // 4, VIEW // 4)
         means = link.rgb.reshape(3, VIEW // 4, 4, VIEW // 4, 4).mean((2, 4))
-        if level != 12:
+        if level in (10, 14, 18):
             assert np.abs(means - link.parent).max() <= 1
     off = (links[14].x - 4 * links[12].x) // 4, (links[14].y - 4 * links[12].y) // 4
     part = links[12].rgb[:, off[1] : off[1] + VIEW // 4, off[0] : off[0] + VIEW // 4]
     assert np.array_equal(part, links[14].parent)
 
 
-def test_a_leap_in_the_wrong_place_is_refused(
-    leaping: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_networks_of_one_cascade_leap_all_or_none(leaping: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
-    shutil.copytree(leaping, wrong)
-    shutil.rmtree(wrong / LEAP)
-    shutil.copytree(tiny_checkpoint, wrong / LEAP)
-    with pytest.raises(BadCheckpoint, match="draws one level at once"):
-        find(wrong)
-    shutil.rmtree(wrong / LEAP)
-    shutil.rmtree(wrong / COARSE)
-    shutil.copytree(leaping / LEAP, wrong / COARSE)
-    with pytest.raises(BadCheckpoint, match="draws two levels at once"):
-        find(wrong)
-    with pytest.raises(InvalidInput, match="leap"):
-        World(model=leaping / LEAP, cache=False)
+    for one, other in (({"leap": True}, {}), ({}, {"leap": True})):
+        save_model(tiny(1, **one), wrong)
+        save_model(tiny(2, **other), wrong / COARSE)
+        with pytest.raises(BadCheckpoint, match="both must, or neither"):
+            find(wrong)
+    image = np.zeros((3, 16, 16), np.uint8)
+    with pytest.raises(InvalidInput, match="use 'refine'"):
+        refine(image, 10.0, 1, 0, model=leaping)

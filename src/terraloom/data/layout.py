@@ -11,6 +11,10 @@ from terraloom.noise import NoiseField
 Bytes = npt.NDArray[np.uint8]
 # zooms whose pixels are patches, 611 and 153 m on the equator; their noise is of the level below, read by nothing else
 USE_LEVEL, SITE_LEVEL = 8, 10
+USE_CELLS, SITE_CELLS = (
+    12,
+    16,
+)  # the coarsest cells that are told uses and sites: those of images of 10 and 0.6 m
 BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
 
 
@@ -20,7 +24,7 @@ def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes:
     Args:
         cover: uint8 (h, w) IGBP class of the cells, 18 unknown.
         noise: of the planet.
-        level: whose pixels the cells are, finer than patches: 10 or more, with sites 12.
+        level: whose pixels the cells are. At 150 m a cell is no land use, at 10 m no site: coarser cells are told none.
         x: of the first cell, any integer.
         y: likewise; rows off the map have a use too (a halo reaches there).
         codes: that the network knows: those of land cover alone, `WITH_USES` or `WITH_SITES`.
@@ -28,10 +32,10 @@ def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes:
     Returns:
         uint8 (h, w) codes; land cover without uses stays as it is, with sites also uses without them.
     """
-    if codes < WITH_USES:
+    if codes < WITH_USES or level < USE_CELLS:
         return cover
     out = _chosen(cover, SHARES, noise, USE_LEVEL, (level, y, x))
-    if codes < WITH_SITES:
+    if codes < WITH_SITES or level < SITE_CELLS:
         return out
     named = {CODES[use]: share for use, share in SITE_SHARES.items()}
     out = _chosen(out, named, noise, SITE_LEVEL, (level, y, x))

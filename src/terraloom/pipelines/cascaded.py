@@ -18,7 +18,7 @@ from terraloom.pipelines.scenes import LEVEL, Scene, Strip, finer, fitted, known
 from terraloom.pipelines.windows import SIDE, Floats
 from terraloom.weights import COARSE_GSD, find
 
-CASCADE = "cascade"
+CASCADE = "refine"
 USUAL_GSD = 1.0  # metres, of a scene that does not say
 
 

@@ -37,7 +37,7 @@ def refine(
     *,
     cover: int | Pixels = UNKNOWN_COVER,
     ground: Floats | None = None,
-    model: str | Path = "cascade",
+    model: str | Path = "refine",
     engine: str = "auto",
 ) -> Pixels:
     """The same image `4**levels` times finer.
@@ -52,7 +52,7 @@ def refine(
         seed: of the noise, 0 to 2**63 - 1.
         cover: IGBP class 0..16 (18: unknown) of everything, or uint8 (h, w).
         ground: float32 (6, h, w) of 0 or 1, see `terraloom.data.ground.LAYERS`; nothing is known when not given.
-        model: name or folder of a cascade checkpoint.
+        model: name or folder of a checkpoint that draws one level at a time.
         engine: auto, cuda, openvino or torch.
 
     Returns:
@@ -124,13 +124,18 @@ def _finer(
 
 @lru_cache(maxsize=3)  # an image of two levels needs two
 def engine_for(model: str, engine: str, coarse: bool, side: int) -> Engine:
-    """A cascade ready for squares of `side` px of coarse or fine levels, `HALO` included; engines are kept.
+    """A network ready for squares of `side` px of coarse or fine levels, `HALO` included; engines are kept.
 
     Raises:
-        InvalidInput: the checkpoint is no cascade.
+        InvalidInput: the checkpoint is no cascade, or draws two levels at once.
     """
     checkpoint = find(model)
-    if checkpoint.kind != "cascade":
-        raise InvalidInput(f"a {checkpoint.kind} model cannot refine single images; use a cascade")
+    if checkpoint.kind != "cascade" or checkpoint.leaps:
+        what = (
+            "cascade that draws two levels at once"
+            if checkpoint.kind == "cascade"
+            else f"{checkpoint.kind} model"
+        )
+        raise InvalidInput(f"{model} is a {what}, which cannot refine single images; use 'refine'")
     part = (checkpoint.coarse if coarse else None) or checkpoint
     return start(*choose(engine, checkpoint), part, side, HALO, seed=0)

@@ -16,8 +16,6 @@ from terraloom.weights.checkpoint import (
     CARD,
     COARSE,
     CONFIG,
-    FINEST,
-    LEAP,
     WEIGHTS,
     Checkpoint,
     checkpoint,
@@ -37,7 +35,7 @@ KINDS = {
 def find(name_or_path: str | Path) -> Checkpoint:
     """A checkpoint by its folder, or by its name when it is a shipped one.
 
-    With it come those within its folder, for coarse levels, for the leap and for the finest levels.
+    With it comes the one within its folder, for coarse levels.
 
     Raises:
         BadCheckpoint: there is none, or its `config.json` says nothing usable.
@@ -56,21 +54,20 @@ def find(name_or_path: str | Path) -> Checkpoint:
         if not (folder / name).is_file():
             raise BadCheckpoint(f"checkpoint {folder} has no {name}")
     config = _read_config(folder / CONFIG)
-    inner: dict[str, Checkpoint] = {}
-    for part in (COARSE, LEAP, FINEST):
-        if config["kind"] == "cascade" and (folder / part).is_dir():
-            inner[part] = find(folder / part)
-            if inner[part].kind != "cascade":
-                raise BadCheckpoint(
-                    f"{folder / part} is a {inner[part].kind} model; a cascade's {part} one is a cascade"
-                )
-            leaps = inner[part].leaps
-            if part != FINEST and leaps != (part == LEAP):
-                raise BadCheckpoint(
-                    f"{folder / part} draws {'two levels' if leaps else 'one level'} at once; a cascade's {LEAP} one "
-                    f"draws two, its {COARSE} one does not"
-                )
-    return checkpoint(folder, config, [folder / WEIGHTS], **inner)
+    coarse = None
+    if config["kind"] == "cascade" and (folder / COARSE).is_dir():
+        coarse = find(folder / COARSE)
+        if coarse.kind != "cascade":
+            raise BadCheckpoint(
+                f"{folder / COARSE} is a {coarse.kind} model; a cascade's {COARSE} one is a cascade"
+            )
+    found = checkpoint(folder, config, [folder / WEIGHTS], coarse)
+    if coarse is not None and found.leaps != coarse.leaps:
+        raise BadCheckpoint(
+            f"{(found if found.leaps else coarse).path} draws two levels at once, the other one of {folder} and its "
+            f"{COARSE} network does not: both must, or neither"
+        )
+    return found
 
 
 def configuration(checkpoint: Checkpoint) -> Any:

@@ -23,7 +23,7 @@ from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.waves import SCALE, bounded, image_of, noise_of, softened
-from terraloom.weights import LEAP, Checkpoint, configuration, load_model
+from terraloom.weights import Checkpoint, configuration, load_model
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -59,13 +59,8 @@ def choose(engine: str, checkpoint: Checkpoint) -> tuple[str, str]:
     """The engine and its precision, (cuda | openvino | torch, f32 | bf16), that "auto" or a wish comes to.
 
     Raises:
-        InvalidInput: an engine that does not exist, is not installed or has no device, or a network that leaps, alone.
+        InvalidInput: an engine that does not exist, is not installed or has no device.
     """
-    if checkpoint.leaps:
-        raise InvalidInput(
-            f"{checkpoint.path} draws two levels at once, so it cannot draw all of them: put it into folder {LEAP} of "
-            "a cascade"
-        )
     if engine not in ENGINES:
         raise InvalidInput(f"engine {engine!r} is unknown; choose from {', '.join(ENGINES)}")
     convertible = checkpoint.kind == "cascade"
@@ -110,26 +105,26 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
         return Geometry(windows.MARGIN, windows.MARGIN, windows.CELL)
     period, exact = shape.period, len(shape.sigmas) * shape.halo
     usual = 2 * shape.halo // 3 // period * period
-    for part in checkpoint.inner():
-        inner, share = geometry(part), COARSE_HALO if part is checkpoint.coarse else 1
-        period, exact = max(period, inner.period), max(exact, share * inner.exact)
+    if checkpoint.coarse is not None:
+        inner = geometry(checkpoint.coarse)
+        period, exact = max(period, inner.period), max(exact, COARSE_HALO * inner.exact)
     return Geometry(exact, usual, period)
 
 
 def blocks_at(checkpoint: Checkpoint, level: int, block: int, halo: int) -> tuple[int, int]:
     """Side of the blocks of a level and the halo drawn around them, where `block` and `halo` are those of the finest.
 
-    At most 256 px and half of the halo for what a coarse network draws: it is asked several times for levels that are
-    seen in small parts. With shipped weights that halo changes under a thousandth of their pixels, by 2/255 at most. At
-    least 1024 px of a leap: the level between is its mean, and a tile there would need sixteen blocks of 256.
+    Half of the halo for what a coarse network draws: with shipped weights that changes under a thousandth of their
+    pixels, by 2/255 at most. A network that draws a level at a time is asked for at most 256 px of coarse ones, as they
+    are seen in small parts; of a leap blocks have at least 1024, as the level between is its mean, and a tile there
+    would need sixteen of 256.
     """
     part = checkpoint.at(level)
-    if part.leaps:
-        return max(block, LEAP_SIDE), halo
     if level <= BASE_LEVEL or part is not checkpoint.coarse:
-        return block, halo
+        return max(block, LEAP_SIDE) if part.leaps else block, halo
     period = geometry(part).period
-    return min(block, COARSE_SIDE), halo // COARSE_HALO // period * period
+    side = max(block, LEAP_SIDE) if part.leaps else min(block, COARSE_SIDE)
+    return side, halo // COARSE_HALO // period * period
 
 
 def start(
