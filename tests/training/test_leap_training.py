@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from terraloom.data.packed import Pack, Sample, write_pack
-from terraloom.data.uses import CODES, UNKNOWN_COVER, WITH_USES
+from terraloom.data.uses import CODES, UNKNOWN_COVER, WITH_SITES
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.waves import LEAP_WAVES, enlarged, image_of, reduce4
@@ -71,7 +71,7 @@ def test_a_pair_of_a_leap_agrees_at_sixteen_pixels() -> None:
 def test_a_leap_is_told_uses_and_learns(settings: dict[str, Any], pack_path: Path) -> None:
     settings["optimizer"]["lr"] = 3e-3
     task = CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
-    assert task.model.config.cover_classes == WITH_USES
+    assert task.model.config.cover_classes == WITH_SITES
     lesson = task.real("small", np.random.default_rng(0))
     assert lesson.truth.shape == (4, LEAP_WAVES, 16, 16)
     assert set(lesson.asked.cover.unique().tolist()) <= {
