@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from terraloom.data.lines import lines
 from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_SITES, WITH_USES
-from terraloom.noise import NoiseField
+from terraloom.noise import NoiseField, share_below
 
 Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 # zooms whose pixels are patches, 611 and 153 m on the equator; their noise is of the level below, read by nothing else
 USE_LEVEL, SITE_LEVEL = 8, 10
 USE_CELLS, SITE_CELLS = (
@@ -16,6 +18,34 @@ USE_CELLS, SITE_CELLS = (
     16,
 )  # the coarsest cells that are told uses and sites: those of images of 10 and 0.6 m
 BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
+
+
+def told(
+    cover: Bytes,
+    layers: Floats,
+    noise: NoiseField,
+    at: tuple[int, int, int],
+    codes: int,
+    with_lines: bool,
+) -> tuple[Bytes, Floats]:
+    """What a network is told of cells: `laid_out`, and layers with the planet's lines after them if it knows such.
+
+    Args:
+        cover: uint8 (h, w) IGBP class of the cells.
+        layers: float32 (6, h, w), see `terraloom.data.ground.LAYERS`.
+        noise: of the planet.
+        at: level whose pixels the cells are, x and y of the first.
+        codes: that the network knows.
+        with_lines: whether it knows lines (terraloom.data.lines).
+
+    Returns:
+        uint8 (h, w), and float32 (6, h, w) or (22, h, w).
+    """
+    level, x, y = at
+    codes_here = laid_out(cover, noise, level, x, y, codes)
+    if not with_lines:
+        return codes_here, layers
+    return codes_here, np.concatenate([layers, lines(codes_here, noise, level + 2, x, y)])
 
 
 def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes: int) -> Bytes:
@@ -78,7 +108,7 @@ def _chances(
     top, left = int(rows.min()), int(columns.min())
     height, width = int(rows.max()) - top + 1, int(columns.max()) - left + 1
     drawn = noise.window(patches + 1, 2 * left, 2 * top, 2 * width, 2 * height)[0, ::2, ::2]
-    return _normal_share(drawn[rows - top, columns - left])
+    return share_below(drawn[rows - top, columns - left])
 
 
 def _smooth(
@@ -100,8 +130,3 @@ def _smooth(
         one, two = (value.take(near[axis] - near[axis][0] + k, axis + 1) for k in (0, 1))
         value = (one * (1 - share) + two * share) / np.sqrt((1 - share) ** 2 + share**2)
     return np.asarray(value, np.float32)
-
-
-def _normal_share(value: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Share of a standard normal below a value; the usual logistic stand-in is within 0.01 of it."""
-    return np.asarray(1 / (1 + np.exp(-1.702 * value)), np.float32)

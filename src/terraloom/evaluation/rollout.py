@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
-from terraloom.data.layout import laid_out
+from terraloom.data.layout import told
 from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, Window, window_of
@@ -119,13 +119,13 @@ class Roller:
         side = SCALE * window.width
         if level > FINEST_MASKED_LEVEL or not known:
             layers = np.zeros_like(layers)
-        told = cover if known else np.full_like(cover, UNKNOWN_COVER)
-        codes = self._checkpoint.codes(level)
-        told = laid_out(told, noise, window.level, window.x, window.y, codes)
+        known_cover = cover if known else np.full_like(cover, UNKNOWN_COVER)
+        at = window.level, window.x, window.y
+        codes, layers = told(known_cover, layers, noise, at, *self._checkpoint.knows(level))
         lr = rgb.astype(np.float32) / 127.5 - 1
         gsd = (window.gsd / SCALE).astype(np.float32)
         field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)
-        return self._engine(level, side)(lr, told, layers, gsd, field), cover
+        return self._engine(level, side)(lr, codes, layers, gsd, field), cover
 
     def _engine(self, level: int, side: int) -> engines.Engine:
         """The engine of a level; one network draws squares of one side."""

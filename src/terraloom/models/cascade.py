@@ -42,6 +42,7 @@ class CascadeConfig:
     cover_classes: int = 19  # IGBP 0..16, 17 spare, 18 unknown; 29: with land use, 50: with sites (terraloom.data.uses)
     cover_embed: int = 8
     ground_layers: int = 6  # see terraloom.data.ground.LAYERS
+    lines: bool = False  # whether it is told where straight lines run (terraloom.data.lines)
     sigmas: tuple[float, ...] = (1.0,)  # where the sampler asks the network
     gain: float = 1.0  # of the grey detail seen: a young flow sees less than there is
     leap: bool = False  # whether it draws two levels at once, four cells a side under each pixel that is given
@@ -54,6 +55,11 @@ class CascadeConfig:
     def waves(self) -> int:
         """Numbers a cell that it tells."""
         return LEAP_WAVES if self.leap else WAVES
+
+    @property
+    def told_layers(self) -> int:
+        """Layers a cell that it is told: of the ground, then how far lines cover each of its pixels."""
+        return self.ground_layers + (SCALE * SCALE if self.lines else 0)
 
     @property
     def period(self) -> int:
@@ -167,7 +173,7 @@ class CascadeUNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(96, c.embed), nn.SiLU(), nn.Linear(c.embed, c.embed), nn.SiLU()
         )
-        inputs = 3 + 3 * pixels + c.waves + c.cover_embed + c.ground_layers
+        inputs = 3 + 3 * pixels + c.waves + c.cover_embed + c.told_layers
         self.stem = nn.Conv2d(inputs, c.widths[0], 3, padding=1)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
         self.up, self.grow = nn.ModuleList(), nn.ModuleList()
@@ -196,7 +202,8 @@ class CascadeUNet(nn.Module):
             lr: (B, 3, h, w) float in [-1, 1], of a leap `terraloom.models.waves.softened`; h and w multiples of
                 `config.period // 4`.
             cover: (B, h, w) integer land cover per cell, IGBP 0..16 or 18 for unknown.
-            ground: (B, ground_layers, h, w) float 0 or 1, see `terraloom.data.ground.LAYERS`.
+            ground: (B, k, h, w) float 0 to 1, see `terraloom.data.ground.LAYERS`, then lines (terraloom.data.lines).
+                Of `config.told_layers` any may be missing at the end, and more are not looked at.
             gsd: (B, h) ground sampling distance of the *output*, metres per pixel, per row of cells.
             x: (B, waves, h, w) float32, x_sigma of `terraloom.diffusion.flow`.
             sigma: (B,) its share of noise, in (0, 1].
@@ -211,7 +218,7 @@ class CascadeUNet(nn.Module):
                 F.pixel_unshuffle(bicubic4(lr) - nearest4(lr), SCALE) * 4,
                 x,
                 self.cover(cover.long()).permute(0, 3, 1, 2),
-                ground,
+                F.pad(ground, (0, 0, 0, 0, 0, self.config.told_layers - ground.shape[1])),
             ],
             1,
         )

@@ -20,6 +20,7 @@ from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
 from terraloom.models.waves import SCALE, bicubic4, enlarged, reduce4, softened
+from terraloom.training.lines import told_lines
 
 GROUND_LAYERS = 6
 FINEST_BLUEMARBLE = 450.0  # metres
@@ -45,7 +46,7 @@ class Batch:
 
     hr: Tensor  # (B, 3, n, n) in [-1, 1]
     cover: Tensor  # (B, n / 4, n / 4) int64
-    ground: Tensor  # (B, 6, n / 4, n / 4) float
+    ground: Tensor  # (B, 6, n / 4, n / 4) float, with lines 22
     gsd: Tensor  # (B,) metres per pixel of hr
 
     def to(self, device: torch.device) -> Batch:
@@ -60,9 +61,11 @@ class Batch:
 class Batches:
     """Draws batches from a pack."""
 
-    def __init__(self, pack: Pack, data: dict[str, Any], codes: int = 0) -> None:
-        """Take a pack, a recipe's `data` and how many codes the network knows: uses beyond are told as land cover."""
-        self.pack, self.codes = pack, codes
+    def __init__(
+        self, pack: Pack, data: dict[str, Any], codes: int = 0, lines: bool = False
+    ) -> None:
+        """Take a pack, a recipe's `data` and what the network knows: uses beyond its codes are told as land cover."""
+        self.pack, self.codes, self.lines = pack, codes, lines
         self.sources = _sources(data["sources"], pack)
         self.small = _sources(data["small_sources"], pack)
         self.chains = _sources(data["chains"], pack)
@@ -77,7 +80,7 @@ class Batches:
                 self._pool[key].append((sample, source.reduce))
 
     def paired(self, rng: np.random.Generator, count: int, size: int, small: bool) -> Batch:
-        """Random crops over all levels, colours jittered."""
+        """Random crops over all levels, colours jittered; with lines, if the network knows them, after the ground."""
         sources = [
             s for s in (self.small if small else self.sources) if self._large_enough(s, size)
         ]
@@ -91,7 +94,9 @@ class Batches:
                 self._crop(samples[rng.integers(len(samples))], size, sources[k].reduce, rng)
             )
         batch = _stack(crops)
-        return replace(batch, hr=_jitter(batch.hr, rng))
+        hr = _jitter(batch.hr, rng)
+        ground = [batch.ground, told_lines(hr, rng)] if self.lines else [batch.ground]
+        return replace(batch, hr=hr, ground=torch.cat(ground, 1))
 
     def chain(
         self, rng: np.random.Generator, count: int, sides: dict[int, int]

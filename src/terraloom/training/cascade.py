@@ -123,7 +123,8 @@ class CascadeTask:
             self.optimizers["polish"] = torch.optim.AdamW(
                 self.model.parameters(), rate, betas=(0.5, 0.99), weight_decay=0.01
             )
-        self.batches = Batches(pack, self.data, self.model.config.cover_classes)
+        known = self.model.config
+        self.batches = Batches(pack, self.data, known.cover_classes, known.lines)
         self.coarse: CascadeUNet | None = None
         self.coarse_training: dict[str, Any] = {}
         if folder := recipe.get("coarse"):

@@ -10,9 +10,9 @@ The teacher is guided (`schedule.guidance`): what it sees under the parent is mo
 blurred one, as classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598) moves away from what no words show. A
 young flow does not quite believe its parent, and goes on with edges as stains; so each level is a little softer than
 its own parent, and a chain of levels dissolves. A leap's parent shows too little to go on with: what it sees is moved
-away from what it sees where nobody tells the land cover. With `weaker` in the recipe, an earlier checkpoint of the
-teacher sees what is led away from (autoguidance: Karras et al. 2024, arXiv 2406.02507): the two differ most where the
-younger one is still undecided.
+away from what it sees where nobody tells land cover and lines. With `weaker` in the recipe, an earlier checkpoint of
+the teacher sees what is led away from (autoguidance: Karras et al. 2024, arXiv 2406.02507): the two differ most where
+the younger one is still undecided.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from terraloom.errors import InvalidInput
 from terraloom.models.blur import blurred
 from terraloom.models.cascade import CascadeUNet
 from terraloom.models.waves import image_of
-from terraloom.training.batches import Batch
+from terraloom.training.batches import GROUND_LAYERS, Batch
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.fusing import fuse
 from terraloom.training.likeness import looks_apart, misses
@@ -134,7 +134,8 @@ class DistilTask(CascadeTask):
     def taught(self, asked: Batch, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Where the teacher's walk from noise (B, waves, h, w) is as each of the student's steps starts and ends."""
         if self.teacher.config.leap:
-            less = replace(asked, cover=torch.full_like(asked.cover, UNKNOWN_COVER))
+            cover = torch.full_like(asked.cover, UNKNOWN_COVER)
+            less = replace(asked, cover=cover, ground=asked.ground[:, :GROUND_LAYERS])
         else:
             less = replace(asked, hr=blurred(asked.hr, BLUR, REACH))
         weight = asked.gsd.new_ones(len(asked.gsd))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.data.uses import COVER_OF, WITH_SITES
@@ -38,7 +39,7 @@ def begin(net: CascadeUNet, state: dict[str, Tensor]) -> None:
     """Weights to start from, also of a network that knows less.
 
     Of one that does not leap, means are not seen at first and told at random. Uses that it does not know are taken for
-    their land cover.
+    their land cover, and lines are not looked at.
     """
     state, known, codes = dict(state), len(state["cover.weight"]), net.config.cover_classes
     if known < codes <= WITH_SITES:
@@ -55,4 +56,7 @@ def begin(net: CascadeUNet, state: dict[str, Tensor]) -> None:
             for part in ("head.weight", "head.bias")
         }
         state |= {"stem.weight": stem, **head}
+    more = net.stem.weight.shape[1] - state["stem.weight"].shape[1]
+    if net.config.lines and more == SCALE * SCALE:  # they are the last of its channels
+        state["stem.weight"] = F.pad(state["stem.weight"], (0, 0, 0, 0, 0, more))
     net.load_state_dict(state)

@@ -57,9 +57,10 @@ class Checkpoint:
         step = LEAP if self.leaps else STEP
         return None if (level - BASE) % step else level - step
 
-    def codes(self, level: int) -> int:
-        """How many codes of land cover and use the network that draws a level knows (terraloom.data.uses)."""
-        return int(self.at(level).config["config"].get("cover_classes", 0))
+    def knows(self, level: int) -> tuple[int, bool]:
+        """What the network that draws a level can be told: how many codes (terraloom.data.uses), and whether lines."""
+        shape = self.at(level).config["config"]
+        return int(shape.get("cover_classes", 0)), bool(shape.get("lines", False))
 
 
 def checkpoint(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import rasterio
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
-from terraloom.data.layout import laid_out
+from terraloom.data.layout import told
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
@@ -50,20 +50,20 @@ class Pyramid:
         cache: BlockCache,
         shape: Callable[[int], tuple[int, int]],
         parent: Callable[[int], int | None],
-        codes: Callable[[int], int],
+        knows: Callable[[int], tuple[int, bool]],
         lock: threading.RLock,
     ) -> None:
         """Take the parts; `start` gives the engine of a level, when it is drawn for the first time.
 
         `shape` gives the side of a level's blocks and the halo drawn around them, in pixels; `parent` the level that a
-        level is drawn from, None where it is not drawn; `codes` how many codes of land cover and use a
-        level's network knows.
+        level is drawn from, None where it is not drawn; `knows` what a level's network can
+        be told, see `Checkpoint.knows`.
 
         Levels up to that of the base map are kept in `base_cache`: they are the same for all seeds. Pyramids that
         share an engine or maps share the lock.
         """
         self._base, self._ground, self._noise = base, ground, noise
-        self._base_cache, self._cache, self._codes = base_cache, cache, codes
+        self._base_cache, self._cache, self._knows = base_cache, cache, knows
         self._start, self._shape, self._parent = start, shape, parent
         self._engines: dict[int, Engine] = {}
         self._lock = lock
@@ -177,7 +177,7 @@ class Pyramid:
         return self._engines[level](lr.astype(np.float32) / 127.5 - 1, cover, ground, gsd, noise)
 
     def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
-        """Land cover and map layers of a square of cells; none of the layers on fine levels."""
+        """What is told of a square of cells; no map layers on fine levels."""
         rows = _clamped(level - STEP, top, cells)
         first, last = int(rows[0]), int(rows[-1])
         cover, layers = self._ground.cells(
@@ -187,9 +187,10 @@ class Pyramid:
             level > FINEST_MASKED_LEVEL
         ):  # maps of 1 : 10 million know nothing there, nor did training
             layers = np.zeros_like(layers)
-        codes = self._codes(level)
-        told = laid_out(cover[rows - first], self._noise, level - STEP, left, top, codes)
-        return told, layers[:, rows - first]
+        at = level - STEP, left, top
+        return told(
+            cover[rows - first], layers[:, rows - first], self._noise, at, *self._knows(level)
+        )
 
     def _gsd(self, level: int, top: int, cells: int) -> Floats:
         """Metres per pixel of `level` at its rows of cells."""

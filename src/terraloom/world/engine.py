@@ -228,17 +228,17 @@ def _openvino(model: CascadeUNet, side: int, precision: str) -> Callable[..., Te
     """
     import openvino
 
-    cells, waves = side // SCALE, model.config.waves
+    cells = side // SCALE
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
         )  # trace is OpenVINO's way in, deprecated or not
         traced = torch.jit.freeze(
             torch.jit.trace(  # type: ignore[no-untyped-call]
-                model, _example(model.config.period // SCALE, waves), check_trace=False
+                model, _example(model.config.period // SCALE, model.config), check_trace=False
             )
         )
-    shapes = [list(x.shape) for x in _example(cells, waves)]
+    shapes = [list(x.shape) for x in _example(cells, model.config)]
     kinds = [openvino.Type.f32, openvino.Type.u8] + 4 * [openvino.Type.f32]
     graph = openvino.convert_model(traced, input=list(zip(shapes, kinds, strict=True)))
     compiled = openvino.Core().compile_model(
@@ -253,13 +253,13 @@ def _openvino(model: CascadeUNet, side: int, precision: str) -> Callable[..., Te
     return run
 
 
-def _example(cells: int, waves: int) -> tuple[Tensor, ...]:
+def _example(cells: int, config: CascadeConfig) -> tuple[Tensor, ...]:
     """Inputs of a square of cells."""
     return (
         torch.zeros(1, 3, cells, cells),
         torch.zeros(1, cells, cells, dtype=torch.uint8),
-        torch.zeros(1, 6, cells, cells),
+        torch.zeros(1, config.told_layers, cells, cells),
         torch.ones(1, cells),
-        torch.zeros(1, waves, cells, cells),
+        torch.zeros(1, config.waves, cells, cells),
         torch.ones(1),
     )

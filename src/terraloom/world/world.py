@@ -103,7 +103,7 @@ class World:
         self._base_blocks = BlockCache(self._folder, f"base-{base_map.digest}-{block}")
         self._lock = threading.RLock()
         self._shape = once(partial(engines.blocks_at, checkpoint, block=block, halo=halo))
-        self._levels = checkpoint.parent, checkpoint.codes
+        self._levels = checkpoint.parent, checkpoint.knows
         self._start = _starter(name, precision, checkpoint, self._shape)
         self._pyramid = self._open(noise)
 
