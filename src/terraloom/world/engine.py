@@ -96,9 +96,9 @@ class Geometry:
 def geometry(checkpoint: Checkpoint) -> Geometry:
     """What a checkpoint's network asks of blocks.
 
-    A cascade is usually drawn with two thirds of its exact halo: with shipped weights that changes a millionth of the
-    pixels, by 1/255, and saves a sixth of the work. With a third, up to 0.7 % of them change, by up to 7. Of several
-    evaluations, which could reach as many halos far, the later ones reach hardly further: see `blocks_at`.
+    A cascade is usually drawn with two thirds of its exact halo: with shipped weights that changes less than
+    two in a thousand pixels, by 1/255, and saves a sixth of the work. Of several evaluations, which could reach as
+    many halos far, the later ones reach hardly further: see `blocks_at`.
     """
     shape = configuration(checkpoint)
     if not isinstance(shape, CascadeConfig):
@@ -114,10 +114,9 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
 def blocks_at(checkpoint: Checkpoint, level: int, block: int, halo: int) -> tuple[int, int]:
     """Side of the blocks of a level and the halo drawn around them, where `block` and `halo` are those of the finest.
 
-    Half of the halo for what a coarse network draws: with shipped weights that changes under a thousandth of their
-    pixels, by 2/255 at most. A network that draws a level at a time is asked for at most 256 px of coarse ones, as they
-    are seen in small parts; of a leap blocks have at least 1024, as the level between is its mean, and a tile there
-    would need sixteen of 256.
+    Half of the halo for what a coarse network draws: with shipped weights that changes 1.6 % of their pixels, by 1/255.
+    A network that draws a level at a time is asked for at most 256 px of coarse ones, as they are seen in small parts;
+    of a leap blocks have at least 1024, as the level between is its mean, and a tile there would need sixteen of 256.
     """
     part = checkpoint.at(level)
     if level <= BASE_LEVEL or part is not checkpoint.coarse:
