@@ -7,6 +7,7 @@ draw is not an image. Each is timed on a few windows; evaluations per output pix
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,38 +15,45 @@ import torch
 from measures import timed
 from torch import Tensor
 
+from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.diffusion import windows
 from terraloom.diffusion.ddpm import Schedule, ddim
 from terraloom.diffusion.flow import walked
-from terraloom.models.cascade import CascadeUNet
+from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.waves import image_of, noise_of
-
-Network = Callable[..., Tensor]  # CascadeUNet.forward on one 256 px window, in some runtime
 
 WINDOW, STRIDE, STEPS = 256, 128, 50
 CELLS = WINDOW // 4
 PARENTS = 1 + 1 / 16 + 1 / 256 + 1 / 4096  # what levels 12, 10 and 8 add on a large canvas
 
 
+@dataclass(frozen=True)
+class Network:
+    """Our network on one 256 px window, in the runtime that World uses: no map is known, no line told."""
+
+    run: Callable[..., Tensor]  # CascadeUNet.forward
+    config: CascadeConfig
+
+    def __call__(self, lr: Tensor, gsd: Tensor, noise: Tensor, sigma: float = 1.0) -> Tensor:
+        """One evaluation, lr (1, 3, 64, 64), gsd (1, 64), waves (1, waves, 64, 64)."""
+        cover = torch.full((1, CELLS, CELLS), UNKNOWN_COVER, dtype=torch.uint8)
+        ground = torch.zeros(1, self.config.told_layers, CELLS, CELLS)
+        return self.run(lr, cover, ground, gsd, noise.contiguous(), torch.tensor([sigma])).cpu()
+
+
 def network(model: CascadeUNet, engine: str, precision: str) -> Network:
-    """The network alone, at the shape of one window, in the runtime that World uses."""
+    """The network alone, at the shape of one window."""
     from terraloom.world import engine as engines
 
     if engine == "openvino":
-        return engines._openvino(model, WINDOW, precision)
-    return engines._torch(model, torch.device("cuda" if engine == "cuda" else "cpu"))
-
-
-def evaluate(net: Network, lr: Tensor, gsd: Tensor, x: Tensor, sigma: float = 1.0) -> Tensor:
-    """One evaluation of one window, lr (1, 3, 64, 64), gsd (1, 64), waves x (1, 45, 64, 64): no map is known."""
-    cover = torch.full((1, CELLS, CELLS), 18, dtype=torch.uint8)
-    ground = torch.zeros(1, 6, CELLS, CELLS)
-    return net(lr, cover, ground, gsd, x.contiguous(), torch.tensor([sigma])).cpu()
+        return Network(engines._openvino(model, WINDOW, precision), model.config)
+    device = torch.device("cuda" if engine == "cuda" else "cpu")
+    return Network(engines._torch(model, device), model.config)
 
 
 def denoised(net: Network, lr: Tensor, gsd: Tensor, x: Tensor) -> Tensor:
     """One evaluation as rivals need it: pixels (1, 3, 256, 256) in, pixels out."""
-    return image_of(evaluate(net, lr, gsd, noise_of(x)), lr)
+    return image_of(net(lr, gsd, noise_of(x, net.config.waves)), lr)
 
 
 def window_scheme(net: Network) -> tuple[float, float]:
@@ -67,10 +75,10 @@ def repeated_noise(
     gsd: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.uint8]:
     """A canvas in MetaEarth's windows: our weights and our sampler under its repeated noise."""
-    noise = noise_of(windows.window_noise(0)[None])
+    noise = noise_of(windows.window_noise(0)[None], net.config.waves)
 
     def sample(part: Tensor, rows: Tensor) -> Tensor:
-        detail = walked(lambda x, sigma: evaluate(net, part, rows, x, sigma), noise, sigmas)
+        detail = walked(lambda x, sigma: net(part, rows, x, sigma), noise, sigmas)
         return image_of(detail, part)
 
     return windows.fill(sample, torch.from_numpy(lr), torch.from_numpy(gsd))

@@ -87,48 +87,40 @@ def lines(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> npt.ND
     Returns:
         float32 (16, h, w) of 0..1, pixels of a cell row by row.
     """
-    h, w = codes.shape
-    out = np.zeros((h, PIXELS, w, PIXELS), np.float32)
+    out = np.zeros((codes.size, PIXELS * PIXELS), np.float32)
     table = share_below(noise.window(TABLE_LEVEL, 0, 0, TABLE, TABLE)[0]).ravel()
+    unit = 2.0 ** (UNITS - level)
+    off = (np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit
+    pixels = np.repeat(off, PIXELS), np.tile(off, PIXELS)  # y and x from the middle of a cell
     for kind, names in KINDS.items():
-        here = np.isin(codes, [CODES[name] for name in names])
-        if not here.any():
-            continue
-        rows, columns = (np.flatnonzero(here.any(axis)) for axis in (1, 0))
-        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        here = here[part]
-        district = _District(
-            kind, noise, table, level, x + int(columns[0]), y + int(rows[0]), here.shape
-        )
-        away = district.away() * np.float32(2.0 ** (level - UNITS))  # pixels
-        out[part[0], :, part[1]] += np.clip(HALF - away, 0, 1) * here[:, None, :, None]
-    return out.transpose(1, 3, 0, 2).reshape(PIXELS * PIXELS, h, w)
+        rows, columns = np.nonzero(np.isin(codes, [CODES[name] for name in names]))
+        cells = [(start + at + 0.5) * PIXELS * unit for start, at in ((y, rows), (x, columns))]
+        if not kind.lot and len(rows):
+            middle = _District(kind, noise, table, cells, (np.zeros(1), np.zeros(1)))
+            reach = HALF * (unit + kind.road) + np.hypot(off[0], off[0])
+            near = middle.to_any()[:, 0] < reach
+            rows, columns, cells = rows[near], columns[near], [v[near] for v in cells]
+        if len(rows):
+            away = _District(kind, noise, table, cells, pixels).away() / np.float32(unit)
+            out[rows * codes.shape[1] + columns] = np.clip(HALF - away, 0, 1)
+    return np.ascontiguousarray(out.T).reshape(PIXELS * PIXELS, *codes.shape)
 
 
 class _District:
-    """The districts of a kind under a window of cells; arrays (h, 4, w, 4) a pixel, (h, 1, w, 1) a cell."""
+    """The districts of a kind under n cells; arrays (n, pixels), or (n, 1) for what a cell has once."""
 
     def __init__(
         self,
         kind: Kind,
         noise: NoiseField,
         table: Floats,
-        level: int,
-        x: int,
-        y: int,
-        shape: tuple[int, ...],
+        cells: list[Floats],
+        pixels: tuple[Floats, Floats],
     ) -> None:
-        """Find the district of each cell and where its pixels lie in it."""
+        """Find the district of each cell, middle at y (n,) and x (n,), and where its pixels lie in it; all in units."""
         self.kind, self._table = kind, table
-        unit = 2.0 ** (UNITS - level)
-        spots = [
-            (start + np.arange(n) + 0.5) * PIXELS * unit
-            for start, n in zip((y, x), shape, strict=True)
-        ]
-        own, other = (p[:, :, None, :, None] for p in _nearest(noise, kind.zoom, spots))
-        off = (np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit
-        dy = spots[0][:, None, None, None] - own[0] + off[:, None, None]
-        dx = spots[1][:, None] - own[1] + off
+        own, other = _nearest(noise, kind.zoom, cells)[..., None]
+        dy, dx = (v[:, None] - o + p for v, o, p in zip(cells, own[:2], pixels, strict=True))
         self.key = (own[2] * len(table)).astype(np.int64)
         angle = self.chance(self.key + 11).astype(np.float64) * np.pi
         cos, sin = np.cos(angle), np.sin(angle)
@@ -144,7 +136,7 @@ class _District:
         return np.asarray(self._table[number & len(self._table) - 1])
 
     def away(self) -> Floats:
-        """Distance to the nearest line, (h, 4, w, 4) float32 units."""
+        """Distance to the nearest line, (n, pixels) float32 units."""
         kind = self.kind
         streets = kind.roads == 1
         strip, near, number = self._cut(self.across, self.key, self._drawn(3, kind.width))
@@ -165,6 +157,13 @@ class _District:
         if kind.lot:
             away = np.minimum(away, self._houses(strip, near, number, end))
         return away.astype(np.float32)
+
+    def to_any(self) -> Floats:
+        """Distance to the nearest rim, whether it shows or not, (n, pixels) float32 units."""
+        strip, near, _ = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
+        own = self.key + 53 * strip
+        _, end, _ = self._cut(self.along, own, self._drawn(5, self.kind.length))
+        return np.minimum(np.minimum(near, end), self.rim)
 
     def _drawn(self, salt: int, between: tuple[float, float]) -> Floats:
         """A length of each district between two, evenly in its logarithm."""
@@ -196,32 +195,31 @@ class _District:
         return np.where(stands, np.abs(np.maximum(beside, behind)), NONE)
 
 
-def _nearest(noise: NoiseField, zoom: int, spots: list[Floats]) -> Floats:
+def _nearest(noise: NoiseField, zoom: int, cells: list[Floats]) -> Floats:
     """The two districts' points that are nearest to each cell.
 
     Args:
         noise: of the planet.
         zoom: whose pixels hold a point each.
-        spots: y (h,) and x (w,) of the cells, units.
+        cells: y (n,) and x (n,), units.
 
     Returns:
-        float64 (2, 3, h, w): y and x, units, and a number of 0..1 of the district.
+        float64 (2, 3, n): y and x, units, and a number of 0..1 of the district.
     """
     side = float(1 << UNITS - zoom)
-    first = [int(np.floor(v[0] / side)) - 1 for v in spots]
-    count = [int(np.floor(v[-1] / side)) + 2 - f for v, f in zip(spots, first, strict=True)]
+    first = [int(np.floor(v.min() / side)) - 1 for v in cells]
+    count = [int(np.floor(v.max() / side)) + 2 - f for v, f in zip(cells, first, strict=True)]
     window = noise.window(zoom, first[1], first[0], count[1], count[0], 3)
     drawn = share_below(window).astype(np.float64)
     for axis in (0, 1):
         shape = (-1, 1) if axis == 0 else (-1,)
         whole = (np.arange(count[axis]) + first[axis] + 0.5).reshape(shape)
         off = OFF * (2 * drawn[axis] - 1) * side
-        drawn[axis] = (
-            whole * side + np.round(off * 16) / 16
-        )  # exact, wherever they are counted from
-    rows, columns = (np.floor(v / side).astype(int) - f for v, f in zip(spots, first, strict=True))
-    around = [(dr, dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1)]
-    near = np.stack([drawn[:, (rows + dr)[:, None], columns + dc] for dr, dc in around])
-    far = (near[:, 0] - spots[0][:, None]) ** 2 + (near[:, 1] - spots[1]) ** 2
+        drawn[axis] = whole * side + np.round(off * 16) / 16  # exact, wherever it is counted from
+    rows, columns = (
+        np.floor(v / side).astype(np.int64) - f for v, f in zip(cells, first, strict=True)
+    )
+    near = np.stack([drawn[:, rows + r, columns + c] for r in (-1, 0, 1) for c in (-1, 0, 1)])
+    far = (near[:, 0] - cells[0]) ** 2 + (near[:, 1] - cells[1]) ** 2
     order = np.argsort(far, axis=0, kind="stable")[:2]
     return np.asarray(np.take_along_axis(near, order[:, None], 0))
