@@ -163,7 +163,7 @@ class _District:
         strip, near, _ = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
         own = self.key + 53 * strip
         _, end, _ = self._cut(self.along, own, self._drawn(5, self.kind.length))
-        return np.minimum(np.minimum(near, end), self.rim)
+        return np.asarray(np.minimum(np.minimum(near, end), self.rim))
 
     def _drawn(self, salt: int, between: tuple[float, float]) -> Floats:
         """A length of each district between two, evenly in its logarithm."""
