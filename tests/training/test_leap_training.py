@@ -15,7 +15,7 @@ from terraloom.data.uses import CODES, UNKNOWN_COVER, WITH_SITES
 from terraloom.errors import InvalidInput
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.waves import LEAP_WAVES, enlarged, image_of, reduce4
-from terraloom.training.batches import leaping_pair
+from terraloom.training.batches import GROUND_LAYERS, leaping_pair
 from terraloom.training.cascade import CascadeTask
 from terraloom.training.distil import DistilTask, steps
 from terraloom.training.recipe import load_recipe
@@ -68,12 +68,15 @@ def test_a_pair_of_a_leap_agrees_at_sixteen_pixels() -> None:
     assert float((target - enlarged(reduce4(soft), target)).std()) > 0.1
 
 
-def test_a_leap_is_told_uses_and_learns(settings: dict[str, Any], pack_path: Path) -> None:
+def test_a_leap_is_told_uses_and_lines_and_learns(
+    settings: dict[str, Any], pack_path: Path
+) -> None:
     settings["optimizer"]["lr"] = 3e-3
     task = CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
     assert task.model.config.cover_classes == WITH_SITES
     lesson = task.real("small", np.random.default_rng(0))
     assert lesson.truth.shape == (4, LEAP_WAVES, 16, 16)
+    assert lesson.asked.ground.shape == (4, GROUND_LAYERS + 16, 16, 16)
     assert set(lesson.asked.cover.unique().tolist()) <= {
         CODES["AnnualCrop"], CODES["Residential"], UNKNOWN_COVER,
     }  # fmt: skip
@@ -91,7 +94,7 @@ def test_a_leap_is_told_uses_and_learns(settings: dict[str, Any], pack_path: Pat
             )
 
     before = missed()
-    for step in range(70):
+    for step in range(100):
         task.step(step, np.random.default_rng([1, step]), lambda parameters: None)
     assert missed() < 0.8 * before
 
@@ -112,7 +115,7 @@ def test_what_a_leap_cannot_learn_from_is_refused(
         CascadeTask(settings, Pack.load(pack_path), torch.device("cpu"))
 
 
-def test_guidance_of_a_leap_leads_away_from_no_land_cover(
+def test_guidance_of_a_leap_leads_away_from_no_land_cover_and_no_lines(
     settings: dict[str, Any], pack_path: Path, tmp_path: Path
 ) -> None:
     def net(seed: int, **changed: Any) -> Path:
@@ -134,7 +137,8 @@ def test_guidance_of_a_leap_leads_away_from_no_land_cover(
         rng = np.random.default_rng(3)
         asked = task.real("small", rng).asked
         if unknown:
-            asked = replace(asked, cover=torch.full_like(asked.cover, UNKNOWN_COVER))
+            cover = torch.full_like(asked.cover, UNKNOWN_COVER)
+            asked = replace(asked, cover=cover, ground=asked.ground[:, :GROUND_LAYERS])
         return task.taught(asked, task.noise(asked.hr, rng))[1][-1]
 
     told, untold = arrived(1), arrived(1, unknown=True)
