@@ -53,10 +53,10 @@ def demo(
     )
     say("All of it is synthetic, not a photograph. Now try:")
     other = "tokyo" if name == "nile" else "nile"
-    west, south = spot.lon - 0.08, spot.lat - 0.07
-    box = f"{west:.2f},{south:.2f},{west + 0.15:.2f},{south + 0.15:.2f}"
+    west, south = spot.lon - 0.01, spot.lat - 0.01
+    box = f"{west:.2f},{south:.2f},{west + 0.02:.2f},{south + 0.02:.2f}"
     say(f"  terraloom demo --place {other} --seed 7")
-    say(f"  terraloom zoom --bbox={box} --gsd 2.4 -o {name}.tif")
+    say(f"  terraloom zoom --bbox={box} --gsd 0.6 -o {name}.tif")
     say("(in this folder: .venv/bin/terraloom ...)")
 
 
