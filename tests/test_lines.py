@@ -110,9 +110,12 @@ def test_a_network_learns_of_lines_and_needs_none() -> None:
 
 
 def test_cells_are_told_lines_if_the_network_knows_them() -> None:
-    cover, layers = np.full((32, 32), 12, np.uint8), np.zeros((6, 32, 32), np.float32)
+    cover, layers = np.full((32, 32), 12, np.uint8), np.ones((6, 32, 32), np.float32)
+    coarse = told(cover, layers, NoiseField(0), (10, 1500, 1250), WITH_USES, with_lines=False)
+    assert coarse[1] is layers and np.array_equal(coarse[0], cover)
     at = 12, 6000, 5000
     codes, plain = told(cover, layers, NoiseField(0), at, WITH_USES, with_lines=False)
     same, more = told(cover, layers, NoiseField(0), at, WITH_USES, with_lines=True)
-    assert plain is layers and np.array_equal(codes, same) and more.shape == (22, 32, 32)
+    assert plain.shape == layers.shape and not plain.any()  # maps know nothing of 10 m
+    assert np.array_equal(codes, same) and more.shape == (22, 32, 32) and not more[:6].any()
     assert np.array_equal(more[6:], lines(codes, NoiseField(0), 14, 6000, 5000)) and more[6:].any()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from terraloom.data.ground import FINEST_MASKED_LEVEL
 from terraloom.data.lines import lines
 from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_SITES, WITH_USES
 from terraloom.noise import NoiseField, share_below
@@ -13,10 +14,8 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 # zooms whose pixels are patches, 611 and 153 m on the equator; their noise is of the level below, read by nothing else
 USE_LEVEL, SITE_LEVEL = 8, 10
-USE_CELLS, SITE_CELLS = (
-    12,
-    16,
-)  # the coarsest cells that are told uses and sites: those of images of 10 and 0.6 m
+# the coarsest cells that are told uses and sites: those of images of 10 and 0.6 m
+USE_CELLS, SITE_CELLS = 12, 16
 BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
 
 
@@ -29,6 +28,8 @@ def told(
     with_lines: bool,
 ) -> tuple[Bytes, Floats]:
     """What a network is told of cells: `laid_out`, and layers with the planet's lines after them if it knows such.
+
+    No map layers on fine levels: maps of 1 : 10 million know nothing there, nor did training.
 
     Args:
         cover: uint8 (h, w) IGBP class of the cells.
@@ -43,6 +44,8 @@ def told(
     """
     level, x, y = at
     codes_here = laid_out(cover, noise, level, x, y, codes)
+    if level + 2 > FINEST_MASKED_LEVEL:
+        layers = np.zeros_like(layers)
     if not with_lines:
         return codes_here, layers
     return codes_here, np.concatenate([layers, lines(codes_here, noise, level + 2, x, y)])

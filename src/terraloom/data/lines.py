@@ -26,6 +26,7 @@ UNITS = 14  # zoom whose pixels are units
 OFF = 0.3  # of a district, how far its point lies off the middle at most; of a strip, its rim
 TABLE_LEVEL, TABLE = 5, 64  # zoom and side of the noise that strips are drawn from
 HALF, NONE = 1.2, 99.0  # pixels: half the width of a line; further away than any
+MAIN = 1.2  # width of roads between districts over those within
 DASH = 12  # units: rims that are no roads come and go in such pieces where a kind has `dashes`
 
 
@@ -97,7 +98,7 @@ def lines(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> npt.ND
         cells = [(start + at + 0.5) * PIXELS * unit for start, at in ((y, rows), (x, columns))]
         if not kind.lot and len(rows):
             middle = _District(kind, noise, table, cells, (np.zeros(1), np.zeros(1)))
-            reach = HALF * (unit + kind.road) + np.hypot(off[0], off[0])
+            reach = HALF * unit + MAIN * kind.road + np.hypot(off[0], off[0])
             near = middle.to_any()[:, 0] < reach
             rows, columns, cells = rows[near], columns[near], [v[near] for v in cells]
         if len(rows):
@@ -139,19 +140,17 @@ class _District:
         """Distance to the nearest line, (n, pixels) float32 units."""
         kind = self.kind
         streets = kind.roads == 1
-        strip, near, number = self._cut(self.across, self.key, self._drawn(3, kind.width))
+        strip, near, number, own, end, number_along = self._rims()
         rim = self.key + 91 * number
         road = self.chance(rim + 29) < kind.roads
         dash = 7 * (self.along // DASH).astype(np.int64) if kind.dashes else 0
         shown = road | (self.chance(rim + dash + 17) < kind.shown)
         away = np.where(shown, np.where(road, np.abs(near - kind.road), near), NONE)
         inside = near > kind.road * road
-        own = self.key + 53 * strip
-        _, end, number_along = self._cut(self.along, own, self._drawn(5, kind.length))
         shown = inside & (self.chance(own + 91 * number_along + 17) < kind.shown)
         away = np.minimum(away, np.where(shown, np.abs(end - kind.road * streets), NONE))
         main = self.chance(self.pair) < kind.main
-        width = 1.2 * kind.road
+        width = MAIN * kind.road
         away = np.where(main & (self.rim < 0.9 * width), NONE, away)
         away = np.minimum(away, np.where(main, np.abs(self.rim - width), NONE))
         if kind.lot:
@@ -160,10 +159,15 @@ class _District:
 
     def to_any(self) -> Floats:
         """Distance to the nearest rim, whether it shows or not, (n, pixels) float32 units."""
-        strip, near, _ = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
-        own = self.key + 53 * strip
-        _, end, _ = self._cut(self.along, own, self._drawn(5, self.kind.length))
+        _, near, _, _, end, _ = self._rims()
         return np.asarray(np.minimum(np.minimum(near, end), self.rim))
+
+    def _rims(self) -> tuple[Ints, Floats, Ints, Ints, Floats, Ints]:
+        """Strip, distance to its nearer rim and number of that; key of the strip, and the like two of its pieces."""
+        strip, near, number = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
+        own = self.key + 53 * strip
+        _, end, number_along = self._cut(self.along, own, self._drawn(5, self.kind.length))
+        return strip, near, number, own, end, number_along
 
     def _drawn(self, salt: int, between: tuple[float, float]) -> Floats:
         """A length of each district between two, evenly in its logarithm."""

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
+from terraloom.data.ground import Ground
 from terraloom.data.layout import told
 from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
@@ -117,7 +117,7 @@ class Roller:
         """What is drawn of a parent under a window of cells, without the halo, and the cells' land cover."""
         cover, layers = self.ground.cells(window)
         side = SCALE * window.width
-        if level > FINEST_MASKED_LEVEL or not known:
+        if not known:
             layers = np.zeros_like(layers)
         known_cover = cover if known else np.full_like(cover, UNKNOWN_COVER)
         at = window.level, window.x, window.y

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
-from terraloom.data.ground import FINEST_MASKED_LEVEL, Ground
+from terraloom.data.ground import Ground
 from terraloom.data.layout import told
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
@@ -177,16 +177,12 @@ class Pyramid:
         return self._engines[level](lr.astype(np.float32) / 127.5 - 1, cover, ground, gsd, noise)
 
     def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
-        """What is told of a square of cells; no map layers on fine levels."""
+        """What is told of a square of cells."""
         rows = _clamped(level - STEP, top, cells)
         first, last = int(rows[0]), int(rows[-1])
         cover, layers = self._ground.cells(
             Window(level - STEP, left, first, cells, last - first + 1)
         )
-        if (
-            level > FINEST_MASKED_LEVEL
-        ):  # maps of 1 : 10 million know nothing there, nor did training
-            layers = np.zeros_like(layers)
         at = level - STEP, left, top
         return told(
             cover[rows - first], layers[:, rows - first], self._noise, at, *self._knows(level)
