@@ -21,6 +21,7 @@ from terraloom.data.ground import Ground  # noqa: E402
 from terraloom.data.pack import _scenes, held_out  # noqa: E402
 from terraloom.data.scenes import LIST, SIDE, _spans, read_scenes  # noqa: E402
 from terraloom.data.text_pack import build_text_pack  # noqa: E402
+from terraloom.data.uses import CODES  # noqa: E402
 from terraloom.errors import InvalidInput  # noqa: E402
 from terraloom.training.captioned import TextPack  # noqa: E402
 
@@ -75,6 +76,7 @@ def test_curves_are_applied(tmp_path: Path) -> None:
         ({"bbox": [31.6, 30.0, 31.0, 30.4]}, "bbox is"),
         ({"white": "bright"}, "white is 'bright'"),
         ({"path": "b.png"}, "cannot read the image"),
+        ({"use": "meadow"}, "use is 'meadow', must be one of AnnualCrop"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, row: Any, message: str) -> None:
@@ -95,6 +97,9 @@ def test_the_cascade_is_told_what_is_there(tmp_path: Path) -> None:
     assert known.cover.shape == (16, 20) and 12 in known.cover  # the delta is cropland
     (told,) = _scenes(write(tmp_path / "s", label="urban"), ground)
     assert (told.cover == 13).all() and told.place == "scenes/nile" and told.set == "scenes"
+    assert told.use is None
+    (used,) = _scenes(write(tmp_path / "s", bbox=NILE, use="denseresidential"), ground)
+    assert used.use is not None and (used.use == CODES["denseresidential"]).all()
     (near,) = _scenes(write(tmp_path / "s", gsd=0.6), ground)
     assert near.place == "scenes/nile" and near.set == "scenes_fine"
 

@@ -264,7 +264,8 @@ def _scenes(folder: Path, ground: Ground) -> Iterator[Sample]:
     for row, rgb in read_scenes(folder):
         cover, mask = _row_ground(ground, row, rgb)
         name = SCENES if row["gsd"] >= FINE else f"{SCENES}_fine"
-        yield Sample(name, rgb, cover, mask, row["gsd"], place_of(SCENES, row))
+        use = np.full_like(cover, CODES[row["use"]]) if "use" in row else None
+        yield Sample(name, rgb, cover, mask, row["gsd"], place_of(SCENES, row), use)
 
 
 def _labelled(name: str) -> Callable[[Path, Ground], Iterator[Sample]]:

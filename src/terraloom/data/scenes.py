@@ -7,8 +7,9 @@ The list is `scenes.jsonl`, one JSON object a line:
 
 `path`, `place` and `gsd` (metres per pixel) must be there. Images of one `place` stay on one side of the split.
 `bbox` (degrees; rows and columns are taken to run evenly through it) brings the land cover and the maps of the place,
-else `label` names the land cover (terraloom.data.pack.IGBP). `black`, `white` and `gamma` are the curve that brings
-the scene to the palette of the other sets (terraloom.data.palette).
+else `label` names the land cover (terraloom.data.pack.IGBP). `use` names a land use or site (terraloom.data.uses),
+which also says the land cover: of an image of a few hundred metres the maps' classes of 5 km are often wrong. `black`,
+`white` and `gamma` are the curve that brings the scene to the palette of the other sets (terraloom.data.palette).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from PIL import Image
 
 from terraloom.data.lists import Row, naming, rows_of
 from terraloom.data.palette import Curve
+from terraloom.data.uses import CODES
 from terraloom.errors import InvalidInput
 
 Bytes = npt.NDArray[np.uint8]
@@ -55,6 +57,8 @@ def _checked(row: Row) -> Curve:
     box = row.get("bbox")
     if box is not None and not (_numbers(box, 4) and box[0] < box[2] and box[1] < box[3]):
         raise InvalidInput(f"bbox is {box!r}, must be west, south, east, north in degrees")
+    if row.get("use", "Forest") not in CODES:
+        raise InvalidInput(f"use is {row['use']!r}, must be one of {', '.join(CODES)}")
     tone = {name: row[name] for name in ("black", "white", "gamma") if name in row}
     for name, value in tone.items():
         if not _numbers(value, 3):
