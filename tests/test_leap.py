@@ -130,7 +130,7 @@ def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any, leaping: Path, le
 def test_evaluation_walks_as_the_world_does(
     make: Any, leaping: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = engines.geometry(find(leaping)).exact // engines.COARSE_HALO  # of both networks
+    exact = engines.geometry(find(leaping)).exact  # of both networks
     world = make(leaping, base=None)
     monkeypatch.setattr(
         engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16)

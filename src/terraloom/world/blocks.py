@@ -48,23 +48,24 @@ class Pyramid:
         start: Callable[[int], Engine],
         base_cache: BlockCache,
         cache: BlockCache,
-        shape: Callable[[int], tuple[int, int]],
+        side: Callable[[int], int],
+        halo: int,
         parent: Callable[[int], int | None],
         knows: Callable[[int], tuple[int, bool]],
         lock: threading.RLock,
     ) -> None:
         """Take the parts; `start` gives the engine of a level, when it is drawn for the first time.
 
-        `shape` gives the side of a level's blocks and the halo drawn around them, in pixels; `parent` the level that a
-        level is drawn from, None where it is not drawn; `knows` what a level's network can
-        be told, see `Checkpoint.knows`.
+        `side` gives the side of a level's blocks, `halo` is drawn around them, in pixels; `parent` gives the level that
+        a level is drawn from, None where it is not drawn; `knows` what a level's network can be told, see
+        `Checkpoint.knows`.
 
         Levels up to that of the base map are kept in `base_cache`: they are the same for all seeds. Pyramids that
         share an engine or maps share the lock.
         """
         self._base, self._ground, self._noise = base, ground, noise
         self._base_cache, self._cache, self._knows = base_cache, cache, knows
-        self._start, self._shape, self._parent = start, shape, parent
+        self._start, self._side, self._halo, self._parent = start, side, halo, parent
         self._engines: dict[int, Engine] = {}
         self._lock = lock
         self.drawn = 0  # blocks that the network has drawn, for those who watch
@@ -99,7 +100,7 @@ class Pyramid:
 
     def side(self, level: int) -> int:
         """Pixels, side of a level's blocks."""
-        return min(self._shape(level)[0], level_size(level))
+        return min(self._side(level), level_size(level))
 
     def is_kept(self, key: Key) -> bool:
         """Whether a block is in the cache."""
@@ -164,7 +165,7 @@ class Pyramid:
         """The network's work on one block: everything within the halo goes in, the core comes out."""
         if level not in self._engines:
             self._engines[level] = self._start(level)
-        side, halo = self._shape(level)
+        side, halo = self._side(level), self._halo
         x, y, side = x - halo, y - halo, side + 2 * halo
         left, top, cells = x // SCALE, y // SCALE, side // SCALE
         parent = self._parent(level)

@@ -81,8 +81,7 @@ class World:
             cache: folder for drawn blocks; None is TERRALOOM_CACHE or the user's cache folder, False memory only.
             engine: auto, cuda, openvino or torch.
             block: pixels, side of the blocks drawn at once: a power of two from 64 to 4096.
-            halo: pixels drawn around each block, see `terraloom.world.engine.geometry`; coarse levels have smaller
-                blocks and halos, see `terraloom.world.engine.blocks_at`.
+            halo: pixels drawn around each block, see `terraloom.world.engine.geometry`.
 
         Raises:
             InvalidInput: a value outside its range, or a file that cannot be used.
@@ -102,9 +101,9 @@ class World:
         self._maps, self._folder = (base_map, ground), cache_folder(cache)
         self._base_blocks = BlockCache(self._folder, f"base-{base_map.digest}-{block}")
         self._lock = threading.RLock()
-        self._shape = once(partial(engines.blocks_at, checkpoint, block=block, halo=halo))
+        self._side = once(partial(engines.side_at, checkpoint, block=block))
         self._levels = checkpoint.parent, checkpoint.knows
-        self._start = _starter(name, precision, checkpoint, self._shape)
+        self._start = _starter(name, precision, checkpoint, self._side, halo)
         self._pyramid = self._open(noise)
 
     def another(self, seed: int) -> World:
@@ -127,7 +126,8 @@ class World:
             noise,
             lambda level: self._start(seed, level),
             *caches,
-            self._shape,
+            self._side,
+            self.spec.halo,
             *self._levels,
             self._lock,
         )
@@ -268,7 +268,7 @@ class World:
 
 
 def _starter(
-    name: str, precision: str, checkpoint: Checkpoint, shape: Callable[[int], tuple[int, int]]
+    name: str, precision: str, checkpoint: Checkpoint, side: Callable[[int], int], halo: int
 ) -> Callable[[int, int], engines.Engine]:
     """What makes the engine of a seed and level.
 
@@ -277,8 +277,7 @@ def _starter(
 
     def start(seed: int, level: int) -> engines.Engine:
         part = checkpoint.at(level)
-        side, halo = shape(level)
-        return engines.start(name, precision, part, side + 2 * halo, halo, seed)
+        return engines.start(name, precision, part, side(level) + 2 * halo, halo, seed)
 
     if checkpoint.kind != "cascade":
         shared = once(lambda seed: start(seed, FINEST_LEVEL))
