@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from terraloom.errors import InvalidInput
 from terraloom.grid import drawn_level
+from terraloom.models.fields import REACH
 from terraloom.models.waves import reduce4
 from terraloom.weights import SHIPPED, Checkpoint, configuration, find, save_model
 from terraloom.world import engine as engines
@@ -179,7 +180,9 @@ def test_the_usual_halo_of_shipped_weights_suffices(
     whole_cascade, side, exact = find("cascade"), 128, 224
     evaluations = len(configuration(whole_cascade).sigmas)
     usual = 64
-    assert engines.geometry(whole_cascade) == engines.Geometry(evaluations * exact, usual, 16)
+    assert engines.geometry(whole_cascade) == engines.Geometry(
+        evaluations * exact + REACH, usual, 16
+    )
     level = drawn_level(gsd)
     shipped = whole_cascade.at(level)
     rng, cells = np.random.default_rng(0), (side + 2 * exact) // 4

@@ -12,7 +12,7 @@ from cascade_model import corner, tiny
 
 from terraloom.data.uses import WITH_SITES
 from terraloom.errors import BadCheckpoint, InvalidInput
-from terraloom.evaluation.rollout import VIEW, Roller
+from terraloom.evaluation.rollout import Roller
 from terraloom.models.waves import (
     LEAP_WAVES,
     WAVES,
@@ -30,6 +30,8 @@ from terraloom.world import engine as engines
 from terraloom.world.blocks import reduce2
 
 BLOCK = 256
+
+VIEW = 256  # pixels, wide enough for exact halos
 
 
 def images(seed: int, *shape: int) -> torch.Tensor:
@@ -79,9 +81,10 @@ def test_a_network_that_begins_to_leap_sees_waves_as_before() -> None:
 
 @pytest.fixture(scope="module")
 def leaping(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny cascade that leaps and is asked twice, and a smaller one for its coarse levels."""
+    """A tiny cascade that leaps, is asked twice and told lines, and a smaller one for its coarse levels."""
     folder = tmp_path_factory.mktemp("weights") / "leaping"
-    save_model(tiny(3, sigmas=(1.0, 0.5), leap=True, cover_classes=WITH_SITES), folder)
+    root = tiny(3, sigmas=(1.0, 0.5), leap=True, cover_classes=WITH_SITES, lines=True)
+    save_model(root, folder)
     save_model(tiny(4, sigmas=(1.0, 0.5), leap=True), folder / COARSE)
     return folder
 
@@ -135,9 +138,10 @@ def test_evaluation_walks_as_the_world_does(
     monkeypatch.setattr(
         engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16)
     )  # the halo of `make`
-    links = {link.level: link for link in Roller(find(leaping), engine="torch")(31.0, 30.0, seed=7)}
+    roller = Roller(find(leaping), VIEW, engine="torch")
+    links = {link.level: link for link in roller(31.0, 30.0, seed=7)}
     assert list(links) == [8, 10, 12, 14, 16, 18]
-    few = Roller(find(leaping), engine="torch")(31.0, 30.0, seed=7, finest=12)
+    few = roller(31.0, 30.0, seed=7, finest=12)
     assert [link.level for link in few] == [8, 10, 12]
     assert np.array_equal(few[-1].rgb, links[12].rgb)
     for level, link in links.items():

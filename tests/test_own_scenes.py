@@ -99,9 +99,15 @@ def test_the_cascade_is_told_what_is_there(tmp_path: Path) -> None:
     assert (told.cover == 13).all() and told.place == "scenes/nile" and told.set == "scenes"
     assert told.use is None
     (used,) = _scenes(write(tmp_path / "s", bbox=NILE, use="denseresidential"), ground)
-    assert used.use is not None and (used.use == CODES["denseresidential"]).all()
+    assert (
+        used.set == "scenes"
+        and used.use is not None
+        and (used.use == CODES["denseresidential"]).all()
+    )
     (near,) = _scenes(write(tmp_path / "s", gsd=0.6), ground)
     assert near.place == "scenes/nile" and near.set == "scenes_fine"
+    (town,) = _scenes(write(tmp_path / "s", gsd=0.6, use="buildings"), ground)
+    assert town.set == "scenes_town"
 
 
 def test_the_text_pack_holds_scenes_with_their_captions(sets: Path) -> None:  # noqa: F811

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL
-from terraloom.data.lines import lines
+from terraloom.data.lines import UNITS, lines, to_middles
 from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_SITES, WITH_USES
 from terraloom.noise import NoiseField, share_below
 
@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float32]
 USE_LEVEL, SITE_LEVEL = 8, 10
 # the coarsest cells that are told uses and sites: those of images of 10 and 0.6 m
 USE_CELLS, SITE_CELLS = 12, 16
+FIELD_LEVEL = 10  # whose pixels, 153 m, are about as large as fields are
 BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
 
 
@@ -49,6 +50,28 @@ def told(
     if not with_lines:
         return codes_here, layers
     return codes_here, np.concatenate([layers, lines(codes_here, noise, level + 2, x, y)])
+
+
+def fields(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
+    """Where a planet's fields have their colour from: how far from each quarter of a pixel of `FIELD_LEVEL`.
+
+    The network that draws this level does not see fields, whose rims are laid out for finer levels, and paints across
+    them. So each field takes the one colour that was drawn at its middle (terraloom.models.fields).
+
+    Args:
+        cover: uint8 (h, w) IGBP class of the cells, 4 x 4 pixels each.
+        noise: of the planet.
+        at: level whose pixels the cells are, x and y of the first.
+
+    Returns:
+        float32 (2, 8h, 8w), y and x in pixels; 0 where there are no fields.
+    """
+    level, x, y = at
+    each = 2 << FIELD_LEVEL - level  # quarters along a cell
+    quarters = FIELD_LEVEL + 1, each * y, each * x
+    codes = _chosen(cover.repeat(each, 0).repeat(each, 1), SHARES, noise, USE_LEVEL, quarters)
+    away = to_middles(codes, noise, FIELD_LEVEL + 1, each * x, each * y)
+    return np.asarray(away / np.float32(1 << UNITS - FIELD_LEVEL))
 
 
 def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes: int) -> Bytes:

@@ -2,9 +2,9 @@
 
 What a road is, is decided over hundreds of pixels, and a small network decides over dozens. So it is told where
 straight lines run: in training those of the real image (`terraloom.training.lines`), on a planet these. They are laid
-out as surveyors do it: districts around points from noise of the planet's seed, each cut into strips of a direction of
-its own, unequal in width, and these across into pieces. All of it is a function of the place, in units of a pixel of
-zoom 14 (9.55 m on the equator), so the streets of zoom 18 are those of zoom 14.
+out as surveyors do it: districts around points from noise of the planet's seed, each cut into strips, unequal in width
+and of a direction that in some regions all districts share, and these across into pieces. All of it is a function of
+the place, in units of a pixel of zoom 14 (9.55 m on the equator), so the streets of zoom 18 are those of zoom 14.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PIXELS = 4  # along a cell
 UNITS = 14  # zoom whose pixels are units
 OFF = 0.3  # of a district, how far its point lies off the middle at most; of a strip, its rim
 TABLE_LEVEL, TABLE = 5, 64  # zoom and side of the noise that strips are drawn from
+REGION = 2048  # units, side of what has one direction: surveyed land is alike for tens of kilometres, old land is not
 HALF, NONE = 1.2, 99.0  # pixels: half the width of a line; further away than any
 MAIN = 1.2  # width of roads between districts over those within
 DASH = 12  # units: rims that are no roads come and go in such pieces where a kind has `dashes`
@@ -89,7 +90,7 @@ def lines(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> npt.ND
         float32 (16, h, w) of 0..1, pixels of a cell row by row.
     """
     out = np.zeros((codes.size, PIXELS * PIXELS), np.float32)
-    table = share_below(noise.window(TABLE_LEVEL, 0, 0, TABLE, TABLE)[0]).ravel()
+    table = _table(noise)
     unit = 2.0 ** (UNITS - level)
     off = (np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit
     pixels = np.repeat(off, PIXELS), np.tile(off, PIXELS)  # y and x from the middle of a cell
@@ -105,6 +106,34 @@ def lines(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> npt.ND
             away = _District(kind, noise, table, cells, pixels).away() / np.float32(unit)
             out[rows * codes.shape[1] + columns] = np.clip(HALF - away, 0, 1)
     return np.ascontiguousarray(out.T).reshape(PIXELS * PIXELS, *codes.shape)
+
+
+def to_middles(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats:
+    """How far the middle of its field is away from each pixel of a window.
+
+    Args:
+        codes: uint8 (h, w) use of the pixels, see `terraloom.data.layout.laid_out`.
+        noise: of the planet.
+        level: of the pixels.
+        x: of the first pixel, any integer.
+        y: likewise.
+
+    Returns:
+        float32 (2, h, w), y and x in `UNITS`; 0 where there are no fields.
+    """
+    out = np.zeros((2, *codes.shape), np.float32)
+    unit = 2.0 ** (UNITS - level)
+    for kind in (FIELDS, ORCHARDS, MEADOWS, HIGHWAYS):
+        rows, columns = np.nonzero(np.isin(codes, [CODES[name] for name in KINDS[kind]]))
+        if len(rows):
+            cells = [(start + at + 0.5) * unit for start, at in ((y, rows), (x, columns))]
+            district = _District(kind, noise, _table(noise), cells, (np.zeros(1), np.zeros(1)))
+            out[:, rows, columns] = district.to_middle()[..., 0]
+    return out
+
+
+def _table(noise: NoiseField) -> Floats:
+    return share_below(noise.window(TABLE_LEVEL, 0, 0, TABLE, TABLE)[0]).ravel()
 
 
 class _District:
@@ -123,14 +152,21 @@ class _District:
         own, other = _nearest(noise, kind.zoom, cells)[..., None]
         dy, dx = (v[:, None] - o + p for v, o, p in zip(cells, own[:2], pixels, strict=True))
         self.key = (own[2] * len(table)).astype(np.int64)
-        angle = self.chance(self.key + 11).astype(np.float64) * np.pi
-        cos, sin = np.cos(angle), np.sin(angle)
+        angle = np.pi * self._direction(own)
+        cos, sin = self._turn = np.cos(angle), np.sin(angle)
         self.across = (dx * cos + dy * sin).astype(np.float32)
         self.along = (dy * cos - dx * sin).astype(np.float32)
         gap = np.hypot(other[0] - own[0], other[1] - own[1])
         toward = (dy * (other[0] - own[0]) + dx * (other[1] - own[1])) / gap
         self.rim = np.abs(toward - gap / 2).astype(np.float32)  # from the rim of the district
         self.pair = ((own[2] + other[2]) * len(table)).astype(np.int64)
+
+    def _direction(self, own: Floats) -> Floats:
+        """Direction of the strips, of half a turn: a region has its own, which districts of some regions keep to."""
+        row, column = np.floor(own[:2] / REGION).astype(np.int64)
+        region = 67 * row + 26 * column  # even: the same a whole world further east
+        apart = self.chance(region + 1).astype(np.float64) ** 2
+        return np.asarray(self.chance(region) + apart * (self.chance(self.key + 11) - 0.5))
 
     def chance(self, number: Ints) -> Floats:
         """Uniform in 0..1, the same for the same number."""
@@ -162,28 +198,36 @@ class _District:
         _, near, _, _, end, _ = self._rims()
         return np.asarray(np.minimum(np.minimum(near, end), self.rim))
 
+    def to_middle(self) -> Floats:
+        """From a pixel to the middle of its piece of a strip, y and x, (2, n, pixels) units."""
+        strip, low, high = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
+        own = self.key + 53 * strip
+        _, first, last = self._cut(self.along, own, self._drawn(5, self.kind.length))
+        across, along, (cos, sin) = (high - low) / 2, (last - first) / 2, self._turn
+        return np.stack([across * sin + along * cos, across * cos - along * sin])
+
     def _rims(self) -> tuple[Ints, Floats, Ints, Ints, Floats, Ints]:
         """Strip, distance to its nearer rim and number of that; key of the strip, and the like two of its pieces."""
-        strip, near, number = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
+        strip, *rims = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
         own = self.key + 53 * strip
-        _, end, number_along = self._cut(self.along, own, self._drawn(5, self.kind.length))
-        return strip, near, number, own, end, number_along
+        piece, *ends = self._cut(self.along, own, self._drawn(5, self.kind.length))
+        near, number = _nearer(strip, *rims)
+        return strip, near, number, own, *_nearer(piece, *ends)
 
     def _drawn(self, salt: int, between: tuple[float, float]) -> Floats:
         """A length of each district between two, evenly in its logarithm."""
         low, high = between
         return np.asarray(low * (high / low) ** self.chance(self.key + salt), np.float32)
 
-    def _cut(self, at: Floats, key: Ints, width: Floats) -> tuple[Ints, Floats, Ints]:
-        """(strip, distance to its nearer rim, number of that rim)."""
+    def _cut(self, at: Floats, key: Ints, width: Floats) -> tuple[Ints, Floats, Floats]:
+        """Number of a strip, distances to its rims: to that of the strip before, and to its own."""
 
         def rim(k: Ints) -> Floats:
             return (k + np.float32(0.5) + OFF * (2 * self.chance(key + 37 * k) - 1)) * width
 
         strip = np.floor(at / width).astype(np.int64)
         strip += at >= rim(strip)
-        low, high = at - rim(strip - 1), rim(strip) - at
-        return strip, np.minimum(low, high), np.where(low < high, strip - 1, strip)
+        return strip, at - rim(strip - 1), rim(strip) - at
 
     def _houses(self, strip: Ints, near: Floats, number: Ints, end: Floats) -> Floats:
         """Distance to the outline of a house, one a lot on both sides of a block."""
@@ -197,6 +241,11 @@ class _District:
         behind = np.abs(near - front - deep) - deep
         stands = (self.chance(key + 4) < 0.92) & (end > kind.road + 1.2 * kind.house)
         return np.where(stands, np.abs(np.maximum(beside, behind)), NONE)
+
+
+def _nearer(strip: Ints, low: Floats, high: Floats) -> tuple[Floats, Ints]:
+    """Distance to the nearer rim, and its number."""
+    return np.minimum(low, high), np.where(low < high, strip - 1, strip)
 
 
 def _nearest(noise: NoiseField, zoom: int, cells: list[Floats]) -> Floats:

@@ -30,7 +30,7 @@ from terraloom.data.ground import Ground
 from terraloom.data.packed import Sample, encode, write_pack
 from terraloom.data.scenes import SET as SCENES
 from terraloom.data.scenes import read_scenes
-from terraloom.data.uses import CODES, UNKNOWN_COVER
+from terraloom.data.uses import CODES, COVER_OF, UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.grid import TILE, Window
 
@@ -86,7 +86,8 @@ def build_pack(
     """Write the pack of all sets in `data_dir`; to fit `max_mib`, WebP quality falls, then large sets are thinned.
 
     `progress` is called with the name of each set and the number of its images, and with `THINNED` and what is left.
-    `scenes` is a folder of other imagery (terraloom.data.scenes): the set `scenes`, and `scenes_fine` below 5 m.
+    `scenes` is a folder of other imagery (terraloom.data.scenes): the set `scenes`, and below 5 m `scenes_town`, tiles
+    that are mostly urban, and `scenes_fine`.
 
     Raises:
         InvalidInput: `data_dir` lacks the sets, or see `terraloom.data.scenes.read_scenes`.
@@ -263,8 +264,11 @@ def _world_scenes(data_dir: Path, ground: Ground) -> Iterator[Sample]:
 def _scenes(folder: Path, ground: Ground) -> Iterator[Sample]:
     for row, rgb in read_scenes(folder):
         cover, mask = _row_ground(ground, row, rgb)
-        name = SCENES if row["gsd"] >= FINE else f"{SCENES}_fine"
         use = np.full_like(cover, CODES[row["use"]]) if "use" in row else None
+        cover = cover if use is None else COVER_OF[use]
+        name = SCENES
+        if row["gsd"] < FINE:
+            name += "_town" if (cover == IGBP["urban"]).mean() > 0.5 else "_fine"
         yield Sample(name, rgb, cover, mask, row["gsd"], place_of(SCENES, row), use)
 
 

@@ -54,7 +54,7 @@ SHARES: dict[int, dict[str, float]] = {  # land cover -> its uses; others stay a
     9: {"HerbaceousVegetation": 0.9, "Pasture": 0.1},
     10: {"HerbaceousVegetation": 0.5, "Pasture": 0.5},
     12: {"AnnualCrop": 0.7, "PermanentCrop": 0.15, "Pasture": 0.1, "Highway": 0.05},
-    13: {"Residential": 0.6, "Highway": 0.18, "Industrial": 0.22},
+    13: {"Residential": 0.75, "Industrial": 0.25},  # EuroSAT's highways run through fields
     14: {"AnnualCrop": 0.45, "PermanentCrop": 0.15, "Pasture": 0.2, "HerbaceousVegetation": 0.1, "Forest": 0.1},
 }  # fmt: skip
 SITE_SHARES: dict[str, dict[str, float]] = {  # use -> its sites; others are told by their land cover alone

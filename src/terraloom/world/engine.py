@@ -22,6 +22,7 @@ from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
+from terraloom.models.fields import REACH, gathered
 from terraloom.models.waves import SCALE, bounded, image_of, noise_of, softened
 from terraloom.weights import Checkpoint, configuration, load_model
 
@@ -38,7 +39,13 @@ class Engine(Protocol):
     """Draws one block from everything that reaches it; one call at a time."""
 
     def __call__(
-        self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats
+        self,
+        lr: Floats,
+        cover: Pixels,
+        ground: Floats,
+        gsd: Floats,
+        noise: Floats,
+        moved: Floats | None = None,
     ) -> Pixels:
         """Draw.
 
@@ -48,6 +55,7 @@ class Engine(Protocol):
             ground: float32 (6, h, w) map layers.
             gsd: float32 (h,) metres per output pixel of each row.
             noise: float32 (3, 4h, 4w).
+            moved: float32 (2, 8h, 8w), see `terraloom.data.layout.fields`.
 
         Returns:
             uint8 (3, 4h - 2 halo, 4w - 2 halo): the halo is gone.
@@ -107,6 +115,8 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
     if checkpoint.coarse is not None:
         inner = geometry(checkpoint.coarse)
         period, exact = max(period, inner.period), max(exact, inner.exact)
+    if shape.lines:
+        exact += REACH
     return Geometry(exact, usual, period)
 
 
@@ -160,7 +170,13 @@ class _Cascade:
         self._network, self._config, self._halo = network, config, halo
 
     def __call__(
-        self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats
+        self,
+        lr: Floats,
+        cover: Pixels,
+        ground: Floats,
+        gsd: Floats,
+        noise: Floats,
+        moved: Floats | None = None,
     ) -> Pixels:
         parent, *told, eps = (
             torch.from_numpy(np.ascontiguousarray(a))[None] for a in (lr, cover, ground, gsd, noise)
@@ -172,6 +188,8 @@ class _Cascade:
             self._config.sigmas,
         )
         y = image_of(detail, shown)
+        if moved is not None:
+            y = gathered(y, parent, torch.from_numpy(moved))
         rim = self._halo * parent.shape[-1] // y.shape[-1]
         return to_pixels(_crop(y, self._halo), _crop(parent, rim))[0].numpy()
 
@@ -183,7 +201,13 @@ class _Windows:
         self._sample = windows.sampler(model, seed, evaluations, device)  # type: ignore[arg-type]
 
     def __call__(
-        self, lr: Floats, cover: Pixels, ground: Floats, gsd: Floats, noise: Floats
+        self,
+        lr: Floats,
+        cover: Pixels,
+        ground: Floats,
+        gsd: Floats,
+        noise: Floats,
+        moved: Floats | None = None,
     ) -> Pixels:
         return windows.fill(self._sample, torch.from_numpy(lr), torch.from_numpy(gsd))
 
