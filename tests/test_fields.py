@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from cascade_model import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terraloom.data.layout import FIELD_LEVEL, fields
-from terraloom.data.lines import to_middles
+from terraloom.data.layout import FIELD_LEVEL, toned
+from terraloom.data.lines import fields
 from terraloom.data.uses import CODES, WITH_USES
 from terraloom.grid import level_size
-from terraloom.models.fields import REACH, gathered
+from terraloom.models.fields import REACH, evened
+from terraloom.models.waves import enlarged
 from terraloom.noise import NoiseField
 from terraloom.weights import COARSE, save_model
 from terraloom.world import blocks
@@ -33,40 +35,50 @@ def test_fields_depend_on_their_place_alone(
 ) -> None:
     noise, level = NoiseField(seed), FIELD_LEVEL - 2
     cover = np.random.default_rng(seed % 89).choice([CROPLAND, FOREST], (8, 9)).astype(np.uint8)
-    whole = fields(cover, noise, (level, x, y))
-    assert whole.dtype == np.float32 and whole.shape == (2, 64, 72)
+    whole = toned(cover, noise, (level, x, y))
+    assert whole.dtype == np.float32 and whole.shape == (4, 64, 72)
     assert not whole[:, (cover == FOREST).repeat(8, 0).repeat(8, 1)].any()
-    part = fields(cover[down:, right:], noise, (level, x + right, y + down))
+    part = toned(cover[down:, right:], noise, (level, x + right, y + down))
     assert np.array_equal(whole[:, 8 * down :, 8 * right :], part)
-    around = fields(cover, noise, (level, x + level_size(level), y))
+    around = toned(cover, noise, (level, x + level_size(level), y))
     assert np.array_equal(whole, around)
 
 
 def test_all_of_a_field_has_one_middle_within_reach() -> None:
     crops = np.full((300, 300), CODES["AnnualCrop"], np.uint8)
-    away = to_middles(crops, NoiseField(3), FIELD_LEVEL + 3, 80_000, 60_000)  # units of 2 pixels
-    rows, columns = np.mgrid[:300, :300] * 2 + away
+    middle = fields(crops, NoiseField(3), FIELD_LEVEL + 3, 80_000, 60_000)  # units of 2 pixels
+    rows, columns = np.mgrid[:300, :300] * 2 + middle[:2]
     places, counts = np.unique(
         np.round(np.stack([rows, columns])).reshape(2, -1), axis=1, return_counts=True
     )
     assert 100 < places.shape[1] < 400  # fields of some hectares on 33 square kilometres
     assert np.median(counts) > 100
-    assert np.abs(away).max() / 16 < REACH - 40  # what `enlarged` asks for
+    assert np.abs(middle).max() / 16 < REACH - 40  # what `enlarged` reads
+    inside = np.abs(middle[:2]).max(0) < 3  # near the middles
+    assert np.std(middle[2:, inside]) > 60  # tones come from everywhere around
 
 
-def test_a_gathered_image_shows_the_places_and_keeps_its_means() -> None:
+def test_fields_have_the_tones_of_their_places_and_the_image_its_means() -> None:
     torch.manual_seed(0)
     y = torch.randn(1, 3, 64, 64)
-    lr = torch.nn.functional.avg_pool2d(y, 16)
-    here = torch.zeros(2, 128, 128)
-    torch.testing.assert_close(gathered(y, lr, here), y, atol=1e-5, rtol=0)
+    lr = F.avg_pool2d(y, 16)
+    here = torch.zeros(4, 128, 128)
+    torch.testing.assert_close(evened(y, lr, here), y, atol=1e-5, rtol=0)
     there = here.clone()
-    there[0], there[1, :, :64] = 3, -2  # three rows down, and on the left two columns back
-    moved = gathered(y, lr, there)
-    change = moved - torch.cat([y[..., 3:, :], y[..., -1:, :].expand(-1, -1, 3, -1)], 2)
-    assert change[..., 32:].std() < 0.1 < change[..., 8:24].std()
-    left = torch.nn.functional.avg_pool2d(moved, 16) - lr
-    assert left.abs().max() < 0.1
+    there[2] = 3  # all tones from three rows down
+    low = enlarged(lr, y)
+    expected = low + F.pad(y - low, (0, 0, 0, 3), mode="replicate")[..., 3:, :]
+    moved = evened(y, lr, there)
+    assert (moved - expected).abs().max() < 0.3 < (moved - y).std()
+    assert (
+        (F.avg_pool2d(moved, 16) - lr).abs().max()
+        < 0.05
+        < (F.avg_pool2d(expected, 16) - lr).abs().max()
+    )
+    one = 31.5 - torch.stack(torch.meshgrid([torch.arange(128.0) / 2] * 2, indexing="ij"))
+    assert (
+        evened(y, lr, one.repeat(2, 1, 1))[..., 16:-16, 16:-16].std((2, 3)).max() < 0.25 * y.std()
+    )
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -77,7 +89,7 @@ def test_a_planet_has_fields_if_the_network_below_is_told_their_rims(
     save_model(tiny(3, leap=True, cover_classes=WITH_USES, lines=told), folder)
     save_model(tiny(4, leap=True), folder / COARSE)
     with_fields = make(folder, base=None).level(10, 153_600, 107_400, 64, 64)
-    monkeypatch.setattr(blocks, "fields", lambda cover, noise, at: None)
+    monkeypatch.setattr(blocks, "toned", lambda cover, noise, at: None)
     without = make(folder, base=None).level(10, 153_600, 107_400, 64, 64)
     changed = (with_fields != without).any(0).mean()
     assert changed > 0.5 if told else changed == 0

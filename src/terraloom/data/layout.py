@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from terraloom.data.ground import FINEST_MASKED_LEVEL
-from terraloom.data.lines import UNITS, lines, to_middles
+from terraloom.data.lines import UNITS, fields, lines
 from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_SITES, WITH_USES
 from terraloom.noise import NoiseField, share_below
 
@@ -52,11 +52,11 @@ def told(
     return codes_here, np.concatenate([layers, lines(codes_here, noise, level + 2, x, y)])
 
 
-def fields(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
-    """Where a planet's fields have their colour from: how far from each quarter of a pixel of `FIELD_LEVEL`.
+def toned(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
+    """Where a planet's fields have their tones from, for each quarter of a pixel of `FIELD_LEVEL`.
 
     The network that draws this level does not see fields, whose rims are laid out for finer levels, and paints across
-    them. So each field takes the one colour that was drawn at its middle (terraloom.models.fields).
+    them. So each field takes one tone of what was drawn near it (terraloom.models.fields).
 
     Args:
         cover: uint8 (h, w) IGBP class of the cells, 4 x 4 pixels each.
@@ -64,13 +64,13 @@ def fields(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
         at: level whose pixels the cells are, x and y of the first.
 
     Returns:
-        float32 (2, 8h, 8w), y and x in pixels; 0 where there are no fields.
+        float32 (4, 8h, 8w), see `terraloom.data.lines.fields`, in pixels.
     """
     level, x, y = at
     each = 2 << FIELD_LEVEL - level  # quarters along a cell
     quarters = FIELD_LEVEL + 1, each * y, each * x
     codes = _chosen(cover.repeat(each, 0).repeat(each, 1), SHARES, noise, USE_LEVEL, quarters)
-    away = to_middles(codes, noise, FIELD_LEVEL + 1, each * x, each * y)
+    away = fields(codes, noise, FIELD_LEVEL + 1, each * x, each * y)
     return np.asarray(away / np.float32(1 << UNITS - FIELD_LEVEL))
 
 

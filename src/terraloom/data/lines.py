@@ -26,6 +26,7 @@ UNITS = 14  # zoom whose pixels are units
 OFF = 0.3  # of a district, how far its point lies off the middle at most; of a strip, its rim
 TABLE_LEVEL, TABLE = 5, 64  # zoom and side of the noise that strips are drawn from
 REGION = 2048  # units, side of what has one direction: surveyed land is alike for tens of kilometres, old land is not
+TONE = 128  # units, how far away a field has its tone from at most: its neighbours are at another stage of the year
 HALF, NONE = 1.2, 99.0  # pixels: half the width of a line; further away than any
 MAIN = 1.2  # width of roads between districts over those within
 DASH = 12  # units: rims that are no roads come and go in such pieces where a kind has `dashes`
@@ -108,8 +109,8 @@ def lines(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> npt.ND
     return np.ascontiguousarray(out.T).reshape(PIXELS * PIXELS, *codes.shape)
 
 
-def to_middles(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats:
-    """How far the middle of its field is away from each pixel of a window.
+def fields(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats:
+    """How far from each pixel of a window the middle of its field is, and the place that this has its tone from.
 
     Args:
         codes: uint8 (h, w) use of the pixels, see `terraloom.data.layout.laid_out`.
@@ -119,16 +120,16 @@ def to_middles(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> F
         y: likewise.
 
     Returns:
-        float32 (2, h, w), y and x in `UNITS`; 0 where there are no fields.
+        float32 (4, h, w), y and x of either in `UNITS`; 0 where there are no fields.
     """
-    out = np.zeros((2, *codes.shape), np.float32)
-    unit = 2.0 ** (UNITS - level)
+    out = np.zeros((4, *codes.shape), np.float32)
+    table, unit = _table(noise), 2.0 ** (UNITS - level)
     for kind in (FIELDS, ORCHARDS, MEADOWS, HIGHWAYS):
         rows, columns = np.nonzero(np.isin(codes, [CODES[name] for name in KINDS[kind]]))
         if len(rows):
             cells = [(start + at + 0.5) * unit for start, at in ((y, rows), (x, columns))]
-            district = _District(kind, noise, _table(noise), cells, (np.zeros(1), np.zeros(1)))
-            out[:, rows, columns] = district.to_middle()[..., 0]
+            district = _District(kind, noise, table, cells, (np.zeros(1), np.zeros(1)))
+            out[:, rows, columns] = district.places()[..., 0]
     return out
 
 
@@ -198,13 +199,16 @@ class _District:
         _, near, _, _, end, _ = self._rims()
         return np.asarray(np.minimum(np.minimum(near, end), self.rim))
 
-    def to_middle(self) -> Floats:
-        """From a pixel to the middle of its piece of a strip, y and x, (2, n, pixels) units."""
+    def places(self) -> Floats:
+        """How far the middle of a field is and where that has its tone from, y and x of either, (4, n, pixels) units."""
         strip, low, high = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
         own = self.key + 53 * strip
-        _, first, last = self._cut(self.along, own, self._drawn(5, self.kind.length))
+        piece, first, last = self._cut(self.along, own, self._drawn(5, self.kind.length))
         across, along, (cos, sin) = (high - low) / 2, (last - first) / 2, self._turn
-        return np.stack([across * sin + along * cos, across * cos - along * sin])
+        middle = np.stack([across * sin + along * cos, across * cos - along * sin])
+        field = own + 91 * piece
+        tone = np.stack([self.chance(field + salt) for salt in (43, 71)]) * 2 - 1
+        return np.concatenate([middle, middle + TONE * tone])
 
     def _rims(self) -> tuple[Ints, Floats, Ints, Ints, Floats, Ints]:
         """Strip, distance to its nearer rim and number of that; key of the strip, and the like two of its pieces."""

@@ -1,4 +1,4 @@
-"""Fields of one colour: what a coarse network drew is put where a planet has laid out its fields."""
+"""Fields of one tone: what a coarse network drew is put where a planet has laid out its fields."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from torch import Tensor
 
 from terraloom.models.waves import enlarged
 
-# pixels that what is drawn at a place can depend on: half of the longest field, and three cells of 16 in `enlarged`
+# pixels that what is drawn at a place depends on at most: where a field has its tone from, and what `enlarged` reads
 REACH = 64
 
 
-def gathered(y: Tensor, lr: Tensor, moved: Tensor) -> Tensor:
-    """Every quarter of a pixel takes the colour of another place; its low-resolution image stays about the same.
+def evened(y: Tensor, lr: Tensor, away: Tensor) -> Tensor:
+    """Every quarter of a pixel takes the parent's colour at one place and what was drawn upon it at another.
 
     Args:
         y: (1, C, h, w).
-        lr: (1, C, h / k, w / k), what the means of k x k pixels were.
-        moved: (2, 2h, 2w) how far the place is away, y and x in pixels; 0 changes nothing.
+        lr: (1, C, h / k, w / k), the means of k x k pixels of `y`, which stay about the same.
+        away: (4, 2h, 2w) how far the places are, y and x of either in pixels.
 
     Returns:
-        (1, C, h, w): a pixel is the mean of its quarters; places beyond the rim stand for its own pixels.
+        (1, C, h, w): a pixel is the mean of its quarters; for places beyond the rim the nearest within stand.
     """
-    rows, columns = (
-        ((torch.arange(2 * n) + 0.5).view(shape) / 2 + by).floor().long().clamp(0, n - 1)
-        for n, shape, by in zip(y.shape[-2:], ((-1, 1), (1, -1)), moved, strict=True)
-    )
-    out = F.avg_pool2d(y[:, :, rows, columns], 2)
+    low = enlarged(lr, y)
+    here, there = (_at(y, part) for part in (away[:2], away[2:]))
+    out = F.avg_pool2d(low[here] + (y - low)[there], 2)
     side = y.shape[-1] // lr.shape[-1]
     return out + enlarged(lr - F.avg_pool2d(out, side), out)
+
+
+def _at(y: Tensor, away: Tensor) -> tuple[slice | Tensor, ...]:
+    """Index of the pixel so far from each quarter of one."""
+    rows, columns = (
+        ((torch.arange(2 * n) + 0.5).view(shape) / 2 + by).floor().long().clamp(0, n - 1)
+        for n, shape, by in zip(y.shape[-2:], ((-1, 1), (1, -1)), away, strict=True)
+    )
+    return slice(None), slice(None), rows, columns

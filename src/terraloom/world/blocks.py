@@ -21,7 +21,7 @@ import numpy.typing as npt
 import rasterio
 
 from terraloom.data.ground import Ground
-from terraloom.data.layout import FIELD_LEVEL, fields, told
+from terraloom.data.layout import FIELD_LEVEL, told, toned
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
@@ -181,14 +181,14 @@ class Pyramid:
             ground,
             gsd,
             noise,
-            self._fields(level, cover, left, top),
+            self._toned(level, cover, left, top),
         )
 
-    def _fields(self, level: int, cover: Pixels, left: int, top: int) -> Floats | None:
-        """Where fields have their colours from, if the network below is told their rims."""
+    def _toned(self, level: int, cover: Pixels, left: int, top: int) -> Floats | None:
+        """Where fields have their tones from, if the network below is told their rims."""
         if level != FIELD_LEVEL or not self._knows(level + 2 * STEP)[1]:
             return None
-        return fields(cover, self._noise, (level - STEP, left, top))
+        return toned(cover, self._noise, (level - STEP, left, top))
 
     def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
         """What is told of a square of cells."""

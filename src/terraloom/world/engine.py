@@ -22,7 +22,7 @@ from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
-from terraloom.models.fields import REACH, gathered
+from terraloom.models.fields import REACH, evened
 from terraloom.models.waves import SCALE, bounded, image_of, noise_of, softened
 from terraloom.weights import Checkpoint, configuration, load_model
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
         ground: Floats,
         gsd: Floats,
         noise: Floats,
-        moved: Floats | None = None,
+        tones: Floats | None = None,
     ) -> Pixels:
         """Draw.
 
@@ -55,7 +55,7 @@ class Engine(Protocol):
             ground: float32 (6, h, w) map layers.
             gsd: float32 (h,) metres per output pixel of each row.
             noise: float32 (3, 4h, 4w).
-            moved: float32 (2, 8h, 8w), see `terraloom.data.layout.fields`.
+            tones: float32 (4, 8h, 8w), see `terraloom.data.layout.toned`.
 
         Returns:
             uint8 (3, 4h - 2 halo, 4w - 2 halo): the halo is gone.
@@ -176,7 +176,7 @@ class _Cascade:
         ground: Floats,
         gsd: Floats,
         noise: Floats,
-        moved: Floats | None = None,
+        tones: Floats | None = None,
     ) -> Pixels:
         parent, *told, eps = (
             torch.from_numpy(np.ascontiguousarray(a))[None] for a in (lr, cover, ground, gsd, noise)
@@ -188,8 +188,8 @@ class _Cascade:
             self._config.sigmas,
         )
         y = image_of(detail, shown)
-        if moved is not None:
-            y = gathered(y, parent, torch.from_numpy(moved))
+        if tones is not None:
+            y = evened(y, parent, torch.from_numpy(tones))
         rim = self._halo * parent.shape[-1] // y.shape[-1]
         return to_pixels(_crop(y, self._halo), _crop(parent, rim))[0].numpy()
 
@@ -207,7 +207,7 @@ class _Windows:
         ground: Floats,
         gsd: Floats,
         noise: Floats,
-        moved: Floats | None = None,
+        tones: Floats | None = None,
     ) -> Pixels:
         return windows.fill(self._sample, torch.from_numpy(lr), torch.from_numpy(gsd))
 
