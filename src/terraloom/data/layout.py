@@ -71,7 +71,8 @@ def toned(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
     quarters = FIELD_LEVEL + 1, each * y, each * x
     codes = _chosen(cover.repeat(each, 0).repeat(each, 1), SHARES, noise, USE_LEVEL, quarters)
     away = fields(codes, noise, FIELD_LEVEL + 1, each * x, each * y)
-    return np.asarray(away / np.float32(1 << UNITS - FIELD_LEVEL))
+    # in sixteenths, so that sums are exact and a place is the same pixel for all blocks
+    return np.asarray(np.round(away) / np.float32(1 << UNITS - FIELD_LEVEL))
 
 
 def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes: int) -> Bytes:

@@ -200,7 +200,7 @@ class _District:
         return np.asarray(np.minimum(np.minimum(near, end), self.rim))
 
     def places(self) -> Floats:
-        """How far the middle of a field is and where that has its tone from, y and x of either, (4, n, pixels) units."""
+        """How far the middle of a field is, and where that has its tone from, y and x of each, (4, n, pixels) units."""
         strip, low, high = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
         own = self.key + 53 * strip
         piece, first, last = self._cut(self.along, own, self._drawn(5, self.kind.length))

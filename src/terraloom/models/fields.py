@@ -9,7 +9,7 @@ from torch import Tensor
 from terraloom.models.waves import enlarged
 
 # pixels that what is drawn at a place depends on at most: where a field has its tone from, and what `enlarged` reads
-REACH = 64
+REACH = 96
 
 
 def evened(y: Tensor, lr: Tensor, away: Tensor) -> Tensor:
