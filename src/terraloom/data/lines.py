@@ -151,22 +151,26 @@ class _District:
         """Find the district of each cell, middle at y (n,) and x (n,), and where its pixels lie in it; all in units."""
         self.kind, self._table = kind, table
         own, other = _nearest(noise, kind.zoom, cells)[..., None]
-        dy, dx = (v[:, None] - o + p for v, o, p in zip(cells, own[:2], pixels, strict=True))
+        dy, dx = (
+            (v[:, None] - o + p).astype(np.float32)
+            for v, o, p in zip(cells, own[:2], pixels, strict=True)
+        )
         self.key = (own[2] * len(table)).astype(np.int64)
-        angle = np.pi * self._direction(own)
+        angle = np.float32(np.pi) * self._direction(own)
         cos, sin = self._turn = np.cos(angle), np.sin(angle)
-        self.across = (dx * cos + dy * sin).astype(np.float32)
-        self.along = (dy * cos - dx * sin).astype(np.float32)
-        gap = np.hypot(other[0] - own[0], other[1] - own[1])
-        toward = (dy * (other[0] - own[0]) + dx * (other[1] - own[1])) / gap
-        self.rim = np.abs(toward - gap / 2).astype(np.float32)  # from the rim of the district
+        self.across, self.along = dx * cos + dy * sin, dy * cos - dx * sin
+        gap = (other - own)[:2].astype(np.float32)
+        wide = np.hypot(*gap)
+        self.rim = np.abs(
+            (dy * gap[0] + dx * gap[1]) / wide - wide / 2
+        )  # from the rim of the district
         self.pair = ((own[2] + other[2]) * len(table)).astype(np.int64)
 
     def _direction(self, own: Floats) -> Floats:
         """Direction of the strips, of half a turn: a region has its own, which districts of some regions keep to."""
         row, column = np.floor(own[:2] / REGION).astype(np.int64)
         region = 67 * row + 26 * column  # even: the same a whole world further east
-        apart = self.chance(region + 1).astype(np.float64) ** 2
+        apart = self.chance(region + 1) ** 2
         return np.asarray(self.chance(region) + apart * (self.chance(self.key + 11) - 0.5))
 
     def chance(self, number: Ints) -> Floats:
@@ -268,15 +272,30 @@ def _nearest(noise: NoiseField, zoom: int, cells: list[Floats]) -> Floats:
     count = [int(np.floor(v.max() / side)) + 2 - f for v, f in zip(cells, first, strict=True)]
     window = noise.window(zoom, first[1], first[0], count[1], count[0], 3)
     drawn = share_below(window).astype(np.float64)
-    for axis in (0, 1):
-        shape = (-1, 1) if axis == 0 else (-1,)
-        whole = (np.arange(count[axis]) + first[axis] + 0.5).reshape(shape)
-        off = OFF * (2 * drawn[axis] - 1) * side
-        drawn[axis] = whole * side + np.round(off * 16) / 16  # exact, wherever it is counted from
+    drawn[:2] = np.round((0.5 + OFF * (2 * drawn[:2] - 1)) * side * 16) / 16  # exact in float32
     rows, columns = (
         np.floor(v / side).astype(np.int64) - f for v, f in zip(cells, first, strict=True)
     )
-    near = np.stack([drawn[:, rows + r, columns + c] for r in (-1, 0, 1) for c in (-1, 0, 1)])
-    far = (near[:, 0] - cells[0]) ** 2 + (near[:, 1] - cells[1]) ** 2
-    order = np.argsort(far, axis=0, kind="stable")[:2]
-    return np.asarray(np.take_along_axis(near, order[:, None], 0))
+    at = rows * count[1] + columns
+    # from the corner of its own pixel, so the same wherever it is counted from
+    inside = [
+        (v - (k + f) * side).astype(np.float32)
+        for v, k, f in zip(cells, (rows, columns), first, strict=True)
+    ]
+    points = drawn[:2].astype(np.float32).reshape(2, -1)
+    least = np.full((2, len(at)), np.inf, np.float32)
+    which = np.zeros((2, len(at)), np.int64)
+    for r in (-1, 0, 1):
+        for c in (-1, 0, 1):
+            other = at + (r * count[1] + c)
+            far = (points[0, other] + np.float32(r * side) - inside[0]) ** 2
+            far += (points[1, other] + np.float32(c * side) - inside[1]) ** 2
+            best, second = far < least[0], far < least[1]
+            least[1] = np.where(best, least[0], np.where(second, far, least[1]))
+            which[1] = np.where(best, which[0], np.where(second, other, which[1]))
+            least[0] = np.where(best, far, least[0])
+            which[0] = np.where(best, other, which[0])
+    for axis in (0, 1):
+        shape = (-1, 1) if axis == 0 else (-1,)
+        drawn[axis] += (np.arange(count[axis]) + first[axis]).reshape(shape) * side
+    return np.asarray(drawn.reshape(3, -1)[:, which].transpose(1, 0, 2))

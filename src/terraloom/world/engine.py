@@ -30,6 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 COARSE_SIDE = 256  # pixels, blocks of coarse levels are no larger
+COARSE_LEAP = 512  # pixels, those of a coarse network that leaps
 LEAP_SIDE = 1024  # pixels, blocks of a leap are no smaller
 
 ENGINES = ("auto", "cuda", "openvino", "torch")
@@ -123,14 +124,13 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
 def side_at(checkpoint: Checkpoint, level: int, block: int) -> int:
     """Side of the blocks of a level in pixels, where `block` is that of the finest.
 
-    A network that draws a level at a time is asked for at most 256 px of coarse ones, as they are seen in small parts;
-    of a leap blocks have at least 1024, as the level between is its mean, and a tile there would need sixteen of 256.
+    Coarse levels are seen in small parts, so their blocks are small: at most 256 px, 512 of a leap. A leap's are larger
+    because the level between is its mean: a tile there needs four blocks of 512. Others of a leap have at least 1024.
     """
     part = checkpoint.at(level)
-    if part.leaps:
-        return max(block, LEAP_SIDE)
-    coarse = level > BASE_LEVEL and part is checkpoint.coarse
-    return min(block, COARSE_SIDE) if coarse else block
+    if level > BASE_LEVEL and part is checkpoint.coarse:
+        return COARSE_LEAP if part.leaps else min(block, COARSE_SIDE)
+    return max(block, LEAP_SIDE) if part.leaps else block
 
 
 def start(
