@@ -152,7 +152,7 @@ def test_a_run_leaves_pipeline_sheet_and_figures(pack: Path, recipe: Path, tmp_p
     assert (folder / "critic.safetensors").stat().st_size > 0
 
 
-def test_nothing_is_learned_after_the_last_of_total_steps(
+def test_training_ends_with_the_last_of_total_steps(
     pack: Path, recipe: Path, tmp_path: Path
 ) -> None:
     def weights(steps: int) -> dict[str, torch.Tensor]:
@@ -164,6 +164,8 @@ def test_nothing_is_learned_after_the_last_of_total_steps(
     before, last, after = (weights(steps) for steps in (4, 5, 6))
     assert any(not torch.equal(v, last[k]) for k, v in before.items())
     assert all(torch.equal(v, after[k]) for k, v in last.items())
+    lines = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 5
 
 
 def test_unlikeness_is_zero_for_the_same_images_and_grows_with_noise() -> None:

@@ -107,7 +107,8 @@ def run(
         pack: training pack made by `terraloom data pack`.
         out: folder for state, log (log.jsonl) and the exported checkpoint (out/checkpoint).
         minutes: time budget, counted from the first step; None is no limit.
-        steps: stop when this many steps were made in all; None is no limit.
+        steps: stop when this many steps were made in all; None is no limit. A recipe's `schedule.total_steps` is one:
+            after them nothing is learned.
         resume: go on from the state in `out` where there is one.
         start: checkpoint to begin from when there is no state yet.
         threads: CPU threads; None leaves torch's choice.
@@ -133,6 +134,8 @@ def run(
             task.warm_start(start)
         out.mkdir(parents=True, exist_ok=True)
         seed = int(settings.get("seed", 0))
+        planned = settings.get("schedule", {}).get("total_steps")
+        last = min((limit for limit in (steps, planned) if limit is not None), default=None)
 
         def save() -> None:
             if processes.rank == 0:
@@ -141,7 +144,7 @@ def run(
 
         log = Log(out) if processes.rank == 0 else None
         try:
-            _steps(task, seed, processes, done, minutes, steps, save, log)
+            _steps(task, seed, processes, done, minutes, last, save, log)
         finally:
             if log:
                 log.close()
@@ -164,14 +167,14 @@ def _arithmetic(threads: int | None) -> Iterator[None]:
 
 def _steps(
     task: Task, seed: int, processes: Processes, done: dict[str, Any],
-    minutes: float | None, steps: int | None, save: Callable[[], None], log: Log | None,
+    minutes: float | None, last: int | None, save: Callable[[], None], log: Log | None,
 ) -> None:  # fmt: skip
     """Step until the budget is spent or SIGTERM comes to any process; save and log in between."""
     stop = _Stop()
     begun = saved = logged = time.monotonic()
     seconds = float(done["seconds"])
     over = False
-    while not over and (steps is None or done["step"] < steps):
+    while not over and (last is None or done["step"] < last):
         rng = np.random.default_rng([seed, done["step"], processes.rank])
         logs = task.step(done["step"], rng, processes.average)
         now = time.monotonic()
