@@ -35,12 +35,14 @@ def test_fields_depend_on_their_place_alone(
 ) -> None:
     noise, level = NoiseField(seed), FIELD_LEVEL - 2
     cover = np.random.default_rng(seed % 89).choice([CROPLAND, FOREST], (8, 9)).astype(np.uint8)
-    whole = toned(cover, noise, (level, x, y))
-    assert whole.dtype == np.float32 and whole.shape == (4, 64, 72)
+    whole = toned(cover, noise, (level, x, y), True)
+    assert whole is not None and whole.dtype == np.float32 and whole.shape == (4, 64, 72)
     assert not whole[:, (cover == FOREST).repeat(8, 0).repeat(8, 1)].any()
-    part = toned(cover[down:, right:], noise, (level, x + right, y + down))
+    part = toned(cover[down:, right:], noise, (level, x + right, y + down), True)
     assert np.array_equal(whole[:, 8 * down :, 8 * right :], part)
-    around = toned(cover, noise, (level, x + level_size(level), y))
+    assert toned(cover, noise, (level, x, y), False) is None
+    assert toned(cover, noise, (level + 2, x, y), True) is None
+    around = toned(cover, noise, (level, x + level_size(level), y), True)
     assert np.array_equal(whole, around)
 
 
@@ -89,7 +91,7 @@ def test_a_planet_has_fields_if_the_network_below_is_told_their_rims(
     save_model(tiny(3, leap=True, cover_classes=WITH_USES, lines=told), folder)
     save_model(tiny(4, leap=True), folder / COARSE)
     with_fields = make(folder, base=None).level(10, 153_600, 107_400, 64, 64)
-    monkeypatch.setattr(blocks, "toned", lambda cover, noise, at: None)
+    monkeypatch.setattr(blocks, "toned", lambda *told: None)
     without = make(folder, base=None).level(10, 153_600, 107_400, 64, 64)
     changed = (with_fields != without).any(0).mean()
     assert changed > 0.5 if told else changed == 0

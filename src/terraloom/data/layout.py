@@ -16,7 +16,8 @@ Floats = npt.NDArray[np.float32]
 USE_LEVEL, SITE_LEVEL = 8, 10
 # the coarsest cells that are told uses and sites: those of images of 10 and 0.6 m
 USE_CELLS, SITE_CELLS = 12, 16
-FIELD_LEVEL = 10  # whose pixels, 153 m, are about as large as fields are
+# the level whose pixels, 153 m, are about as large as fields, and the coarsest one whose network is told their rims
+FIELD_LEVEL, RIM_LEVEL = 10, 14
 BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
 
 
@@ -52,7 +53,9 @@ def told(
     return codes_here, np.concatenate([layers, lines(codes_here, noise, level + 2, x, y)])
 
 
-def toned(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
+def toned(
+    cover: Bytes, noise: NoiseField, at: tuple[int, int, int], with_lines: bool
+) -> Floats | None:
     """Where a planet's fields have their tones from, for each quarter of a pixel of `FIELD_LEVEL`.
 
     The network that draws this level does not see fields, whose rims are laid out for finer levels, and paints across
@@ -62,11 +65,14 @@ def toned(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
         cover: uint8 (h, w) IGBP class of the cells, 4 x 4 pixels each.
         noise: of the planet.
         at: level whose pixels the cells are, x and y of the first.
+        with_lines: whether the network of `RIM_LEVEL` knows lines.
 
     Returns:
-        float32 (4, 8h, 8w), see `terraloom.data.lines.fields`, in pixels.
+        float32 (4, 8h, 8w), see `terraloom.data.lines.fields`, in pixels; None for other levels and without lines.
     """
     level, x, y = at
+    if level + 2 != FIELD_LEVEL or not with_lines:
+        return None
     each = 2 << FIELD_LEVEL - level  # quarters along a cell
     quarters = FIELD_LEVEL + 1, each * y, each * x
     codes = _chosen(cover.repeat(each, 0).repeat(each, 1), SHARES, noise, USE_LEVEL, quarters)

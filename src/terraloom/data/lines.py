@@ -161,9 +161,8 @@ class _District:
         self.across, self.along = dx * cos + dy * sin, dy * cos - dx * sin
         gap = (other - own)[:2].astype(np.float32)
         wide = np.hypot(*gap)
-        self.rim = np.abs(
-            (dy * gap[0] + dx * gap[1]) / wide - wide / 2
-        )  # from the rim of the district
+        toward = (dy * gap[0] + dx * gap[1]) / wide
+        self.rim = np.abs(toward - wide / 2)  # from the rim of the district
         self.pair = ((own[2] + other[2]) * len(table)).astype(np.int64)
 
     def _direction(self, own: Floats) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from terraloom.data.ground import Ground
-from terraloom.data.layout import FIELD_LEVEL, told, toned
+from terraloom.data.layout import RIM_LEVEL, told, toned
 from terraloom.data.uses import UNKNOWN_COVER
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, Window, window_of
@@ -125,9 +125,7 @@ class Roller:
         lr = rgb.astype(np.float32) / 127.5 - 1
         gsd = (window.gsd / SCALE).astype(np.float32)
         field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)
-        tones = None
-        if level == FIELD_LEVEL and self._checkpoint.knows(level + 4)[1]:
-            tones = toned(codes, noise, at)
+        tones = toned(codes, noise, at, self._checkpoint.knows(RIM_LEVEL)[1])
         return self._engine(level, side)(lr, codes, layers, gsd, field, tones), cover
 
     def _engine(self, level: int, side: int) -> engines.Engine:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import rasterio
 
 from terraloom.data.ground import Ground
-from terraloom.data.layout import FIELD_LEVEL, told, toned
+from terraloom.data.layout import RIM_LEVEL, told, toned
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
@@ -175,20 +175,10 @@ class Pyramid:
         noise = self._noise.window(level, x, y, side, side, channels=3)
         self.drawn += 1
         gsd = self._gsd(level, top, cells)
-        return self._engines[level](
-            lr.astype(np.float32) / 127.5 - 1,
-            cover,
-            ground,
-            gsd,
-            noise,
-            self._toned(level, cover, left, top),
-        )
-
-    def _toned(self, level: int, cover: Pixels, left: int, top: int) -> Floats | None:
-        """Where fields have their tones from, if the network below is told their rims."""
-        if level != FIELD_LEVEL or not self._knows(level + 2 * STEP)[1]:
-            return None
-        return toned(cover, self._noise, (level - STEP, left, top))
+        at = level - STEP, left, top
+        tones = toned(cover, self._noise, at, self._knows(RIM_LEVEL)[1])
+        shown = lr.astype(np.float32) / 127.5 - 1
+        return self._engines[level](shown, cover, ground, gsd, noise, tones)
 
     def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
         """What is told of a square of cells."""
