@@ -104,8 +104,8 @@ class Geometry:
 def geometry(checkpoint: Checkpoint) -> Geometry:
     """What a checkpoint's network asks of blocks.
 
-    A cascade is usually drawn with a third of what one evaluation can reach: with shipped weights that changes less
-    than one in a hundred pixels that are so near a border (of 150 m, two), by 1/255, and saves two fifths of the work.
+    A cascade is usually drawn with a third of what one evaluation can reach: with shipped weights that changes one in
+    a hundred of the pixels that are so near a border, by 1/255, and saves a quarter of the work that two thirds ask for.
     Of several evaluations, which could reach as many halos far, the later ones reach hardly further.
     """
     shape = configuration(checkpoint)
