@@ -105,7 +105,7 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
     """What a checkpoint's network asks of blocks.
 
     A cascade is usually drawn with a third of what one evaluation can reach: with shipped weights that changes one in
-    a hundred of the pixels that are so near a border, by 1/255, and saves a quarter of the work that two thirds ask for.
+    a hundred of the pixels that are so near a border, by 1/255, and saves a quarter of the work that two thirds take.
     Of several evaluations, which could reach as many halos far, the later ones reach hardly further.
     """
     shape = configuration(checkpoint)
