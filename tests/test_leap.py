@@ -16,8 +16,10 @@ from terraloom.evaluation.rollout import Roller
 from terraloom.models.waves import (
     LEAP_WAVES,
     WAVES,
+    WHITE,
     bounded,
     detail_of,
+    faint_on_white,
     image_of,
     noise_of,
     reduce4,
@@ -25,7 +27,7 @@ from terraloom.models.waves import (
 )
 from terraloom.pipelines.refine import refine
 from terraloom.training.ready import begin
-from terraloom.weights import COARSE, find, save_model
+from terraloom.weights import COARSE, SHIPPED, find, save_model
 from terraloom.world import engine as engines
 from terraloom.world.blocks import reduce2
 
@@ -51,6 +53,35 @@ def test_a_leap_tells_means_of_cells_and_keeps_those_of_sixteen() -> None:
     kept = bounded(3 * other, lr)
     assert float(kept.abs().max()) <= 1 + 1e-5
     torch.testing.assert_close(reduce4(reduce4(kept)), lr, atol=1e-5, rtol=0)
+
+
+def test_detail_fades_on_white_alone() -> None:
+    detail = images(1, 1, LEAP_WAVES, 8, 8)
+    levels = torch.linspace(-1, 1, 64).view(1, 1, 8, 8).expand(1, 3, 8, 8)
+    faint = faint_on_white(detail, levels)
+    bright = levels[:, :1] > 1 - WHITE
+    assert torch.equal(faint[~bright.expand_as(faint)], detail[~bright.expand_as(faint)])
+    assert not faint[..., -1, -1].any()
+    assert (faint.abs() <= detail.abs()).all() and bright.sum() == 8
+
+
+@pytest.mark.parametrize("gsd", [10.0, 0.6])
+def test_shipped_weights_do_not_weave_on_ice(gsd: float) -> None:
+    if not (SHIPPED / "cascade").is_dir():
+        pytest.skip("no shipped weights in this checkout")
+    cells, halo = 96, 64
+    noise = np.random.default_rng(0).standard_normal((3, 4 * cells, 4 * cells), np.float32)
+    ice = (
+        np.full((3, cells // 4, cells // 4), 249 / 127.5 - 1, np.float32),
+        np.full((cells, cells), 15, np.uint8),
+        np.zeros((22, cells, cells), np.float32),
+        np.full(cells, gsd, np.float32),
+        noise,
+    )
+    drawn = engines.start("torch", "f32", find("cascade"), 4 * cells, halo, 0)(*ice)
+    cell = drawn.reshape(3, 64, 4, 64, 4).mean((1, 3))  # what repeats in all
+    assert drawn.std() > 0.3 and abs(float(drawn.mean()) - 249) < 0.5
+    assert cell.std() < 1
 
 
 def test_noise_of_a_leap_is_white() -> None:

@@ -18,7 +18,15 @@ from terraloom.evaluation.references import REDUCTIONS, fits, shrunk
 from terraloom.grid import BASE_LEVEL, drawn_level
 from terraloom.models.cascade import CascadeUNet
 from terraloom.models.critic import Features
-from terraloom.models.waves import SCALE, enlarged, image_of, noise_of, reduce4, softened
+from terraloom.models.waves import (
+    SCALE,
+    enlarged,
+    faint_on_white,
+    image_of,
+    noise_of,
+    reduce4,
+    softened,
+)
 from terraloom.training.batches import FINEST_MASKED_GSD, Batch, flattened, quantise
 from terraloom.world.engine import to_pixels
 
@@ -81,7 +89,8 @@ def draw(net: CascadeUNet, lr: Tensor, real: Batch, seed: int = 0) -> Tensor:
             shown = softened(given) if net.config.leap else given
             see = partial(_see, net, [shown, *told])
             detail = walked(see, noise_of(noise[i : i + 8], waves), net.config.sigmas)
-            parts.append(to_pixels(image_of(detail, shown), given).float() / 127.5 - 1)
+            drawn = image_of(faint_on_white(detail, shown), shown)
+            parts.append(to_pixels(drawn, given).float() / 127.5 - 1)
     return torch.cat(parts)
 
 

@@ -29,6 +29,7 @@ COLOUR_SIZES = (
 MEAN_SIZES = (6.4, 1.0, 0.75)  # likewise of the means that a leap draws
 WAVES = len(COLOURS) * (SCALE * SCALE - 1)
 LEAP_WAVES = WAVES + len(COLOURS)
+WHITE = 0.25  # of [-1, 1]
 REFITS = 2  # `bounded` clips and projects this often before it scales what still clips
 
 
@@ -148,6 +149,23 @@ def image_of(detail: Tensor, lr: Tensor) -> Tensor:
     told = BASIS[:waves] * (DETAIL * SIZES[:waves, None, None, None])
     drawn = F.conv_transpose2d(detail, told.to(detail.device), stride=SCALE)
     return consistent(bicubic4(lr) + drawn, lr if waves == WAVES else reduce4(lr))
+
+
+def faint_on_white(detail: Tensor, lr: Tensor) -> Tensor:
+    """Detail that fades where its low-resolution image comes within `WHITE` of white.
+
+    There is no room there, and networks saw too little of it in training to leave it empty: they weave. Ice sheets and
+    salt pans are nearly even in images too.
+
+    Args:
+        detail: (B, waves, h, w).
+        lr: (B, 3, h, w) as in `detail_of`.
+
+    Returns:
+        (B, waves, h, w).
+    """
+    room = ((1 - lr.mean(1, keepdim=True)) / WHITE).clamp(0, 1)
+    return detail * room**2 * (3 - 2 * room)
 
 
 def noise_of(pixels: Tensor, waves: int = WAVES) -> Tensor:

@@ -23,7 +23,7 @@ from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.fields import REACH, evened
-from terraloom.models.waves import SCALE, bounded, image_of, noise_of, softened
+from terraloom.models.waves import SCALE, bounded, faint_on_white, image_of, noise_of, softened
 from terraloom.weights import Checkpoint, configuration, load_model
 
 Pixels = npt.NDArray[np.uint8]
@@ -187,7 +187,7 @@ class _Cascade:
             noise_of(eps, self._config.waves),
             self._config.sigmas,
         )
-        y = image_of(detail, shown)
+        y = image_of(faint_on_white(detail, shown), shown)
         if tones is not None:
             y = evened(y, parent, torch.from_numpy(tones))
         rim = self._halo * parent.shape[-1] // y.shape[-1]
