@@ -68,7 +68,7 @@ def test_every_level_is_drawn_by_its_own_network_in_its_own_blocks(
     assert both.coarse is not None
     x, y = corner(12)
     world.level(12, x, y, 8, 8)
-    assert started == {both.coarse.digest: 256 + world.spec.halo}  # half of it on each side
+    assert started == {both.coarse.digest: 256 + 2 * world.spec.halo}
     x, y = corner(14)
     world.level(14, x, y, 8, 8)
     assert started[both.digest] == 512 + 2 * world.spec.halo and len(started) == 2

@@ -24,6 +24,7 @@ from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.waves import bicubic4, consistent, reduce4
 from terraloom.weights import find, save_model
 from terraloom.world import World
+from terraloom.world import engine as engines
 
 GRASS, FIELDS, CITY = 10, 12, 13  # IGBP
 
@@ -199,7 +200,9 @@ def test_discriminator_never_learns_a_place_it_is_tested_on() -> None:
     assert not {s.place for s in first} & {s.place for s in second}
 
 
-def test_chain_is_the_worlds(checkpoint: Path) -> None:
+def test_chain_is_the_worlds(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = engines.geometry(find(checkpoint)).exact
+    monkeypatch.setattr(engines, "geometry", lambda part: engines.Geometry(exact, exact, 16))
     roller = Roller(find(checkpoint), view=64, engine="torch")
     links = roller(31.2, 30.9, seed=5, finest=12)
     world = World(5, model=checkpoint, engine="torch", block=64, cache=False)
