@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
+from terraloom.world.engine import Engine, Given
 
 
 def conv_peak(dtype: torch.dtype, repeats: int = 5) -> float:
@@ -56,15 +57,15 @@ def flop_per_pixel(config: CascadeConfig) -> float:
 class Counted:
     """An engine, with the pixels that its network computed (halo and all evaluations) and the seconds it took."""
 
-    def __init__(self, engine: Callable[..., npt.NDArray[np.uint8]], evaluations: float) -> None:
+    def __init__(self, engine: Engine, evaluations: float) -> None:
         self.engine, self.evaluations, self.pixels, self.seconds = engine, evaluations, 0.0, 0.0
 
-    def __call__(self, *given: Any) -> npt.NDArray[np.uint8]:
+    def __call__(self, given: Given) -> npt.NDArray[np.uint8]:
         begun = time.perf_counter()
-        out = self.engine(*given)
+        out = self.engine(given)
         self.seconds += time.perf_counter() - begun
-        noise = given[4]
-        self.pixels += self.evaluations * noise.shape[1] * noise.shape[2]
+        _, height, width = given.noise.shape
+        self.pixels += self.evaluations * height * width
         return out
 
 

@@ -122,10 +122,12 @@ def test_several_evaluations_with_their_halo_equal_the_canvas(tmp_path: Path) ->
     ground = rng.integers(0, 2, (6, cells, cells)).astype(np.float32)
     gsd = np.full(cells, 10, np.float32)
     noise = rng.standard_normal((3, wide, wide)).astype(np.float32)
-    whole = engines.start("torch", "f32", checkpoint, wide, halo, 0)(lr, cover, ground, gsd, noise)
+    whole = engines.start("torch", "f32", checkpoint, wide, halo, 0)(
+        engines.Given(lr, cover, ground, gsd, noise)
+    )
     few = side // 4
     part = engines.start("torch", "f32", checkpoint, side, halo, 0)(
-        lr[:, :few, :few], cover[:few, :few], ground[:, :few, :few], gsd[:few], noise[:, :side, :side]
+        engines.Given(lr[:, :few, :few], cover[:few, :few], ground[:, :few, :few], gsd[:few], noise[:, :side, :side])
     )  # fmt: skip
     assert whole.std() > 10
     assert np.abs(part.astype(int) - whole[:, :64, :64]).max() <= 1

@@ -38,7 +38,7 @@ def inputs(seed: int = 0, cells: int = SIDE // 4) -> tuple[np.ndarray, ...]:
 
 @pytest.fixture(scope="module")
 def drawn(checkpoint: Checkpoint) -> np.ndarray:
-    return engines.start("torch", "f32", checkpoint, SIDE, HALO, 0)(*inputs())
+    return engines.start("torch", "f32", checkpoint, SIDE, HALO, 0)(engines.Given(*inputs()))
 
 
 def test_the_core_comes_out_as_uint8(drawn: np.ndarray) -> None:
@@ -54,7 +54,8 @@ def by_openvino(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
         return {}
     precisions = {"f32", engines.choose("openvino", checkpoint)[1]}
     return {
-        p: engines.start("openvino", p, checkpoint, SIDE, HALO, 0)(*inputs()) for p in precisions
+        p: engines.start("openvino", p, checkpoint, SIDE, HALO, 0)(engines.Given(*inputs()))
+        for p in precisions
     }
 
 
@@ -64,7 +65,7 @@ def test_every_input_reaches_the_image(
 ) -> None:
     changed = list(inputs())
     changed[which] = inputs(1)[which] if which != 3 else changed[3] * 4
-    other = engines.start("torch", "f32", checkpoint, SIDE, HALO, 0)(*changed)
+    other = engines.start("torch", "f32", checkpoint, SIDE, HALO, 0)(engines.Given(*changed))
     assert (other != drawn).mean() > 0.05
 
 
@@ -151,14 +152,14 @@ def test_metaearth_is_drawn_by_its_own_windows(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot run a metaearth"):
         engines.choose("openvino", saved)
     draw = engines.start("torch", "f32", saved, 256, 64, 5)
-    assert draw(*inputs()).shape == (3, 128, 128)
+    assert draw(engines.Given(*inputs())).shape == (3, 128, 128)
 
 
 @pytest.mark.gpu
 def test_a_gpu_draws_what_the_cpu_draws(checkpoint: Checkpoint, drawn: np.ndarray) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    on_gpu = engines.start("cuda", "f32", checkpoint, SIDE, HALO, 0)(*inputs())
+    on_gpu = engines.start("cuda", "f32", checkpoint, SIDE, HALO, 0)(engines.Given(*inputs()))
     assert np.abs(on_gpu.astype(int) - drawn).max() <= 1
 
 
@@ -210,8 +211,10 @@ def test_the_usual_halo_of_shipped_weights_suffices(
         whole[3][cut],
         noise[:, wide, wide],
     )
-    everything = engines.start("torch", "f32", shipped, side + 2 * exact, exact, 0)(*whole)
-    drawn = engines.start("torch", "f32", shipped, side + 2 * usual, usual, 0)(*part)
+    everything = engines.start("torch", "f32", shipped, side + 2 * exact, exact, 0)(
+        engines.Given(*whole)
+    )
+    drawn = engines.start("torch", "f32", shipped, side + 2 * usual, usual, 0)(engines.Given(*part))
     difference = np.abs(drawn.astype(int) - everything)
     assert difference.max() <= 1
     assert (difference > 0).mean() < changed

@@ -78,7 +78,7 @@ def test_shipped_weights_do_not_weave_on_ice(gsd: float) -> None:
         np.full(cells, gsd, np.float32),
         noise,
     )
-    drawn = engines.start("torch", "f32", find("cascade"), 4 * cells, halo, 0)(*ice)
+    drawn = engines.start("torch", "f32", find("cascade"), 4 * cells, halo, 0)(engines.Given(*ice))
     cell = drawn.reshape(3, 64, 4, 64, 4).mean((1, 3))  # what repeats in all
     assert drawn.std() > 0.3 and abs(float(drawn.mean()) - 249) < 0.5
     assert cell.std() < 1

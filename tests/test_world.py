@@ -284,11 +284,11 @@ class Spy:
     """An engine that remembers what it was given."""
 
     def __init__(self, halo: int) -> None:
-        self.halo, self.calls = halo, list[tuple[np.ndarray, ...]]()
+        self.halo, self.calls = halo, list[engines.Given]()
 
-    def __call__(self, *inputs: np.ndarray) -> np.ndarray:
-        self.calls.append(inputs)
-        side = 4 * inputs[0].shape[1] - 2 * self.halo
+    def __call__(self, given: engines.Given) -> np.ndarray:
+        self.calls.append(given)
+        side = 4 * given.lr.shape[1] - 2 * self.halo
         return np.full((3, side, side), 77, np.uint8)
 
 

@@ -10,6 +10,7 @@ the place, in units of a pixel of zoom 14 (9.55 m on the equator), so the street
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from terraloom.noise import NoiseField, share_below
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]  # float32, and float64 where places are
 Ints = npt.NDArray[np.int64]
+Cut = tuple[Ints, Floats, Floats]  # see `_District._cut`
 PIXELS = 4  # along a cell
 UNITS = 14  # zoom whose pixels are units
 OFF = 0.3  # of a district, how far its point lies off the middle at most; of a strip, its rim
@@ -159,11 +161,14 @@ class _District:
         angle = np.float32(np.pi) * self._direction(own)
         cos, sin = self._turn = np.cos(angle), np.sin(angle)
         self.across, self.along = dx * cos + dy * sin, dy * cos - dx * sin
-        gap = (other - own)[:2].astype(np.float32)
-        wide = np.hypot(*gap)
-        toward = (dy * gap[0] + dx * gap[1]) / wide
-        self.rim = np.abs(toward - wide / 2)  # from the rim of the district
+        self._place, self._gap = (dy, dx), (other - own)[:2].astype(np.float32)
         self.pair = ((own[2] + other[2]) * len(table)).astype(np.int64)
+
+    @cached_property
+    def rim(self) -> Floats:
+        """Distance to the rim of the district, (n, pixels) float32 units."""
+        (dy, dx), gap, wide = self._place, self._gap, np.hypot(*self._gap)
+        return np.asarray(np.abs((dy * gap[0] + dx * gap[1]) / wide - wide / 2))
 
     def _direction(self, own: Floats) -> Floats:
         """Direction of the strips, of half a turn: a region has its own, which districts of some regions keep to."""
@@ -204,9 +209,7 @@ class _District:
 
     def places(self) -> Floats:
         """How far the middle of a field is, and where that has its tone from, y and x of each, (4, n, pixels) units."""
-        strip, low, high = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
-        own = self.key + 53 * strip
-        piece, first, last = self._cut(self.along, own, self._drawn(5, self.kind.length))
+        (_, low, high), own, (piece, first, last) = self._piece()
         across, along, (cos, sin) = (high - low) / 2, (last - first) / 2, self._turn
         middle = np.stack([across * sin + along * cos, across * cos - along * sin])
         field = own + 91 * piece
@@ -215,18 +218,22 @@ class _District:
 
     def _rims(self) -> tuple[Ints, Floats, Ints, Ints, Floats, Ints]:
         """Strip, distance to its nearer rim and number of that; key of the strip, and the like two of its pieces."""
-        strip, *rims = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
-        own = self.key + 53 * strip
-        piece, *ends = self._cut(self.along, own, self._drawn(5, self.kind.length))
+        (strip, *rims), own, (piece, *ends) = self._piece()
         near, number = _nearer(strip, *rims)
         return strip, near, number, own, *_nearer(piece, *ends)
+
+    def _piece(self) -> tuple[Cut, Ints, Cut]:
+        """The strip, its key, and the piece of it; strip and piece as `_cut` tells them."""
+        strip = self._cut(self.across, self.key, self._drawn(3, self.kind.width))
+        own = self.key + 53 * strip[0]
+        return strip, own, self._cut(self.along, own, self._drawn(5, self.kind.length))
 
     def _drawn(self, salt: int, between: tuple[float, float]) -> Floats:
         """A length of each district between two, evenly in its logarithm."""
         low, high = between
         return np.asarray(low * (high / low) ** self.chance(self.key + salt), np.float32)
 
-    def _cut(self, at: Floats, key: Ints, width: Floats) -> tuple[Ints, Floats, Floats]:
+    def _cut(self, at: Floats, key: Ints, width: Floats) -> Cut:
         """Number of a strip, distances to its rims: to that of the strip before, and to its own."""
 
         def rim(k: Ints) -> Floats:

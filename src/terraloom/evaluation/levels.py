@@ -12,23 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.data.packed import Pack, Sample
-from terraloom.diffusion.flow import walked
 from terraloom.evaluation.measures import ratio_of_bands
 from terraloom.evaluation.references import REDUCTIONS, fits, shrunk
 from terraloom.grid import BASE_LEVEL, drawn_level
 from terraloom.models.cascade import CascadeUNet
 from terraloom.models.critic import Features
-from terraloom.models.waves import (
-    SCALE,
-    enlarged,
-    faint_on_white,
-    image_of,
-    noise_of,
-    reduce4,
-    softened,
-)
+from terraloom.models.waves import SCALE, enlarged, reduce4
 from terraloom.training.batches import FINEST_MASKED_GSD, Batch, flattened, quantise
-from terraloom.world.engine import to_pixels
+from terraloom.world.engine import drawn, to_pixels
 
 Metrics = dict[str, Any]
 Sets = dict[tuple[int, str], list[Sample]]  # (level, set)
@@ -79,18 +70,15 @@ def as_batch(samples: list[Sample], codes: int = 0) -> Batch:
 
 def draw(net: CascadeUNet, lr: Tensor, real: Batch, seed: int = 0) -> Tensor:
     """The network's answer to `lr`, see `parents`, as a display shows it, (B, 3, n, n) in [-1, 1] on 256 levels."""
-    n, waves = real.hr.shape[-1], net.config.waves
+    n = real.hr.shape[-1]
     noise = torch.randn(len(lr), 3, n, n, generator=torch.Generator().manual_seed(seed))
     rows = real.gsd[:, None].expand(-1, n // SCALE)
     parts = []
     with torch.inference_mode():
         for i in range(0, len(lr), 8):
             given, *told = (t[i : i + 8] for t in (lr, real.cover, real.ground, rows))
-            shown = softened(given) if net.config.leap else given
-            see = partial(_see, net, [shown, *told])
-            detail = walked(see, noise_of(noise[i : i + 8], waves), net.config.sigmas)
-            drawn = image_of(faint_on_white(detail, shown), shown)
-            parts.append(to_pixels(drawn, given).float() / 127.5 - 1)
+            y = drawn(partial(_see, net, told), given, noise[i : i + 8], net.config)
+            parts.append(to_pixels(y, given).float() / 127.5 - 1)
     return torch.cat(parts)
 
 
@@ -100,8 +88,8 @@ def parents(net: CascadeUNet, hr: Tensor) -> Tensor:
     return quantise(reduce4(lr) if net.config.leap else lr)
 
 
-def _see(net: CascadeUNet, told: list[Tensor], x: Tensor, sigma: float) -> Tensor:
-    seen: Tensor = net(*told, x, x.new_full((len(x),), sigma))
+def _see(net: CascadeUNet, told: list[Tensor], shown: Tensor, x: Tensor, sigma: float) -> Tensor:
+    seen: Tensor = net(shown, *told, x, x.new_full((len(x),), sigma))
     return seen
 
 

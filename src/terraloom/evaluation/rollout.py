@@ -126,7 +126,8 @@ class Roller:
         gsd = (window.gsd / SCALE).astype(np.float32)
         field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)
         tones = toned(codes, noise, at, self._checkpoint.knows(RIM_LEVEL)[1])
-        return self._engine(level, side)(lr, codes, layers, gsd, field, tones), cover
+        given = engines.Given(lr, codes, layers, gsd, field, tones)
+        return self._engine(level, side)(given), cover
 
     def _engine(self, level: int, side: int) -> engines.Engine:
         """The engine of a level; one network draws squares of one side."""

@@ -17,6 +17,7 @@ from terraloom.pipelines.refine import HALO, engine_for
 from terraloom.pipelines.scenes import LEVEL, Scene, Strip, finer, fitted, known_limits, read
 from terraloom.pipelines.windows import SIDE, Floats
 from terraloom.weights import COARSE_GSD, find
+from terraloom.world.engine import Given
 
 CASCADE = "refine"
 USUAL_GSD = 1.0  # metres, of a scene that does not say
@@ -59,7 +60,7 @@ class Cascaded(Scene):
         cover = np.full((cells, cells), UNKNOWN_COVER, np.uint8)
         ground = np.zeros((len(LAYERS), cells, cells), np.float32)
         gsd = np.full(cells, self.metadata.gsd or USUAL_GSD, np.float32)
-        drawn = self._draw(lr, cover, ground, gsd, noise[0].numpy())
+        drawn = self._draw(Given(lr, cover, ground, gsd, noise[0].numpy()))
         return np.asarray(drawn.astype(np.float32) / 127.5 - 1, np.float32)
 
     def finish(self, drawn: Floats, top: int) -> Strip:

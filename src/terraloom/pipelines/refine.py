@@ -18,7 +18,7 @@ from terraloom.errors import InvalidInput
 from terraloom.models.waves import SCALE
 from terraloom.noise import NoiseField
 from terraloom.weights import COARSE_GSD, find
-from terraloom.world.engine import Engine, choose, geometry, start
+from terraloom.world.engine import Engine, Given, choose, geometry, start
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -119,7 +119,7 @@ def _finer(
     draw = engine_for(*network, gsd >= COARSE_GSD, side)
     eps = noise.window(level, -HALO, -HALO, side, side, channels=3)
     rows = np.full(cells + 2 * margin, gsd, np.float32)
-    return draw(lr, cover, ground, rows, eps)[:, : SCALE * h, : SCALE * w]
+    return draw(Given(lr, cover, ground, rows, eps))[:, : SCALE * h, : SCALE * w]
 
 
 @lru_cache(maxsize=3)  # an image of two levels needs two

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +25,7 @@ from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
 from terraloom.world.cache import BlockCache, Key
-
-if TYPE_CHECKING:
-    from terraloom.world.engine import Engine
+from terraloom.world.engine import Engine, Given
 
 GDAL_CACHE = 64_000_000  # bytes (rasterio takes no megabytes) of decoded maps; GDAL would take a twentieth of all
 SCALE, STEP = 4, 2  # a drawn level is four times finer than its cells, two levels up
@@ -178,7 +175,7 @@ class Pyramid:
         at = level - STEP, left, top
         tones = toned(cover, self._noise, at, self._knows(RIM_LEVEL)[1])
         shown = lr.astype(np.float32) / 127.5 - 1
-        return self._engines[level](shown, cover, ground, gsd, noise, tones)
+        return self._engines[level](Given(shown, cover, ground, gsd, noise, tones))
 
     def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
         """What is told of a square of cells."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -36,31 +37,22 @@ LEAP_SIDE = 1024  # pixels, blocks of a leap are no smaller
 ENGINES = ("auto", "cuda", "openvino", "torch")
 
 
+class Given(NamedTuple):
+    """Everything that reaches a block."""
+
+    lr: Floats  # (3, h, w) in [-1, 1], the level above with its halo; of a leap (3, h / 4, w / 4), two above
+    cover: Pixels  # (h, w) land cover
+    ground: Floats  # (6, h, w) map layers, or (22, h, w) with lines
+    gsd: Floats  # (h,) metres per output pixel of each row
+    noise: Floats  # (3, 4h, 4w)
+    tones: Floats | None = None  # (4, 8h, 8w), see `terraloom.data.layout.toned`
+
+
 class Engine(Protocol):
     """Draws one block from everything that reaches it; one call at a time."""
 
-    def __call__(
-        self,
-        lr: Floats,
-        cover: Pixels,
-        ground: Floats,
-        gsd: Floats,
-        noise: Floats,
-        tones: Floats | None = None,
-    ) -> Pixels:
-        """Draw.
-
-        Args:
-            lr: float32 (3, h, w) in [-1, 1], the level above with its halo; of a leap (3, h / 4, w / 4), two above.
-            cover: uint8 (h, w) land cover.
-            ground: float32 (6, h, w) map layers.
-            gsd: float32 (h,) metres per output pixel of each row.
-            noise: float32 (3, 4h, 4w).
-            tones: float32 (4, 8h, 8w), see `terraloom.data.layout.toned`.
-
-        Returns:
-            uint8 (3, 4h - 2 halo, 4w - 2 halo): the halo is gone.
-        """
+    def __call__(self, given: Given) -> Pixels:
+        """Uint8 (3, 4h - 2 halo, 4w - 2 halo): the halo is gone."""
 
 
 def choose(engine: str, checkpoint: Checkpoint) -> tuple[str, str]:
@@ -149,6 +141,25 @@ def start(
     return _Cascade(network, model.config, halo)
 
 
+def drawn(
+    see: Callable[[Tensor, Tensor, float], Tensor], lr: Tensor, noise: Tensor, config: CascadeConfig
+) -> Tensor:
+    """What a cascade network draws: its sampler from noise to the image, which `to_pixels` brings within limits.
+
+    Args:
+        see: the network: of the low-resolution image as it is shown, noised waves and sigma, the waves it sees.
+        lr: (B, 3, h, w) in [-1, 1].
+        noise: (B, 3, k h, k w) standard normal.
+        config: of the network.
+
+    Returns:
+        (B, 3, k h, k w) float32.
+    """
+    shown = softened(lr) if config.leap else lr
+    detail = walked(partial(see, shown), noise_of(noise, config.waves), config.sigmas)
+    return image_of(faint_on_white(detail, shown), shown)
+
+
 def to_pixels(y: Tensor, lr: Tensor) -> Tensor:
     """The displayable image nearest to `y` whose k x k means are `lr`, to half a level of 255; see `bounded`.
 
@@ -169,25 +180,15 @@ class _Cascade:
     def __init__(self, network: Callable[..., Tensor], config: CascadeConfig, halo: int) -> None:
         self._network, self._config, self._halo = network, config, halo
 
-    def __call__(
-        self,
-        lr: Floats,
-        cover: Pixels,
-        ground: Floats,
-        gsd: Floats,
-        noise: Floats,
-        tones: Floats | None = None,
-    ) -> Pixels:
-        parent, *told, eps = (
-            torch.from_numpy(np.ascontiguousarray(a))[None] for a in (lr, cover, ground, gsd, noise)
+    def __call__(self, given: Given) -> Pixels:
+        *inputs, tones = given
+        parent, *told, eps = (torch.from_numpy(np.ascontiguousarray(a))[None] for a in inputs)
+        y = drawn(
+            lambda shown, x, sigma: self._network(shown, *told, x, torch.tensor([sigma])),
+            parent,
+            eps,
+            self._config,
         )
-        shown = softened(parent) if self._config.leap else parent
-        detail = walked(
-            lambda x, sigma: self._network(shown, *told, x, torch.tensor([sigma])),
-            noise_of(eps, self._config.waves),
-            self._config.sigmas,
-        )
-        y = image_of(faint_on_white(detail, shown), shown)
         if tones is not None:
             y = evened(y, parent, torch.from_numpy(tones))
         rim = self._halo * parent.shape[-1] // y.shape[-1]
@@ -200,16 +201,8 @@ class _Windows:
     def __init__(self, model: nn.Module, seed: int, evaluations: int, device: torch.device) -> None:
         self._sample = windows.sampler(model, seed, evaluations, device)  # type: ignore[arg-type]
 
-    def __call__(
-        self,
-        lr: Floats,
-        cover: Pixels,
-        ground: Floats,
-        gsd: Floats,
-        noise: Floats,
-        tones: Floats | None = None,
-    ) -> Pixels:
-        return windows.fill(self._sample, torch.from_numpy(lr), torch.from_numpy(gsd))
+    def __call__(self, given: Given) -> Pixels:
+        return windows.fill(self._sample, torch.from_numpy(given.lr), torch.from_numpy(given.gsd))
 
 
 def _crop(x: Tensor, margin: int) -> Tensor:
