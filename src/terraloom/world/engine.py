@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terraloom.diffusion import windows
@@ -23,7 +24,8 @@ from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
-from terraloom.models.fields import REACH, evened
+from terraloom.models.fields import REACH, evened, shaded
+from terraloom.models.shores import overlaid, unmixed
 from terraloom.models.waves import SCALE, bounded, faint_on_white, image_of, noise_of, softened
 from terraloom.weights import Checkpoint, configuration, load_model
 
@@ -46,6 +48,8 @@ class Given(NamedTuple):
     gsd: Floats  # (h,) metres per output pixel of each row
     noise: Floats  # (3, 4h, 4w)
     tones: Floats | None = None  # (4, 8h, 8w), see `terraloom.data.layout.toned`
+    shade: Floats | None = None  # (4, 4h, 4w), see `terraloom.data.relief.shade`
+    wet: Floats | None = None  # (4h, 4w), see `terraloom.data.waters.water`
 
 
 class Engine(Protocol):
@@ -181,16 +185,26 @@ class _Cascade:
         self._network, self._config, self._halo = network, config, halo
 
     def __call__(self, given: Given) -> Pixels:
-        *inputs, tones = given
+        *inputs, tones, shade, covered = given
         parent, *told, eps = (torch.from_numpy(np.ascontiguousarray(a))[None] for a in inputs)
+        land = parent
+        if covered is not None and not covered.any():
+            covered = None
+        if covered is not None:
+            wet = torch.from_numpy(covered)[None, None]
+            land, sea = unmixed(parent, F.avg_pool2d(wet, wet.shape[-1] // parent.shape[-1]))
         y = drawn(
             lambda shown, x, sigma: self._network(shown, *told, x, torch.tensor([sigma])),
-            parent,
+            land,
             eps,
             self._config,
         )
         if tones is not None:
-            y = evened(y, parent, torch.from_numpy(tones))
+            y = evened(y, land, torch.from_numpy(tones))
+        if shade is not None:
+            y = shaded(y, land, torch.from_numpy(shade))
+        if covered is not None:
+            y = overlaid(y, parent, sea, wet)
         rim = self._halo * parent.shape[-1] // y.shape[-1]
         return to_pixels(_crop(y, self._halo), _crop(parent, rim))[0].numpy()
 
