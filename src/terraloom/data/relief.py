@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from terraloom.data.layout import FIELD_LEVEL
+from terraloom.data.layout import FIELD_LEVEL, RIM_LEVEL
 from terraloom.data.lines import rows
 from terraloom.data.uses import CODES
 from terraloom.grid import level_size
@@ -25,33 +26,25 @@ from terraloom.noise import NoiseField
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-OCTAVES, FALL = (
-    (6, 7, 8, 9),
-    0.8,
-)  # zooms whose pixels are between creases, and how heights fall with their width
-EVEN = 0.48  # standard deviation of cubic splines through noise, on the average of places
-STEEP = 0.43  # standard deviation of what `lit` sums up, at zoom 10
-TROPIC = 20.0  # degrees of latitude where the morning's sun stands as much to the south, or north, as to the east
-NEAR, WIDE = (
-    (1.5, 4),
-    (2.0, 6),
-)  # pixels of the base map: under which Gaussian it is even, and how far around it counts
 ROW_LEVEL = 18  # whose pixels are as fine as rows of crops
+DEPTH = 4  # octaves of height, the last with creases two pixels apart
+FALL = 0.8  # how heights fall with the width of an octave
+EVEN = 0.48  # standard deviation of cubic splines through noise, on the average of places
+STEEP = 0.43  # standard deviation of what `lit` sums up
+TROPIC = 20.0  # degrees of latitude where the morning's sun stands as much to the south, or north, as to the east
+NEAR = (1.5, 4)  # pixels of the base map: Gaussian under which it is even
+WIDE = (2.0, 6)  # likewise, how far around its unevenness counts
 MARGIN = NEAR[1] + WIDE[1]  # pixels of the base map that unevenness depends on
-FLAT, ROUGH = (
-    0.015,
-    0.06,
-)  # of -1..1, standard deviation of the base map where forests show no relief, and all of it
-SHOWN = 1.2  # contrast of the relief over that of the base map
-SAND = 0.05  # of -1..1, contrast of relief on bare ground, at least, in the middle; plains have less, hills more:
-HILLS, VARIED = (
-    4,
-    0.7,
-)  # zoom whose pixels are one or the other, and standard deviation of the logarithm
-EDGE = (6.0, 16)  # pixels of zoom 10, blur of borders of land cover
-FORESTS = (1, 2, 3, 4, 5, 8, 9)
+FLAT = 0.03  # of -1..1, standard deviation of the base map where woods and pastures show no relief
+ROUGH = 0.1  # likewise, where they show all of it
+SHOWN = 0.9  # contrast of the relief over that of the base map
+SAND = 0.05  # of -1..1, contrast of relief on bare ground, at least, in the middle; plains have less, hills more
+HILLS = 4  # zoom whose pixels are plains or hills
+VARIED = 0.7  # standard deviation of the logarithm of their contrast
+EDGE = (6.0, 16)  # pixels, blur of borders of land cover
+GRADED = (1, 2, 3, 4, 5, 8, 9, 10)  # woods, savannas, and grassland with farms
 BARE = 16
-OPEN = (7, 10, 15, BARE, CODES["HerbaceousVegetation"])
+OPEN = (7, 15, BARE, CODES["HerbaceousVegetation"])
 
 
 def shade(
@@ -62,7 +55,7 @@ def shade(
     at: tuple[int, int, int],
     with_lines: bool,
 ) -> Floats | None:
-    """What is laid over what is drawn: relief on wild land at 150 m, rows of crops at 0.6 m.
+    """What is laid over what is drawn: relief on wild land at 150 m, on bare ground at 10 m, rows of crops at 0.6 m.
 
     Args:
         around: gives the base map of the window and so many pixels more on every side, see `relief`.
@@ -81,6 +74,8 @@ def shade(
         return None
     if level + 2 == FIELD_LEVEL:
         return relief(around(MARGIN), cover, noise, at)
+    if level + 2 == RIM_LEVEL:
+        return bare(cover, noise, at)
     return rows(codes, noise, level + 2, x, y) if level + 2 == ROW_LEVEL else None
 
 
@@ -103,13 +98,30 @@ def relief(base: Bytes, cover: Bytes, noise: NoiseField, at: tuple[int, int, int
     inner = slice(MARGIN, -MARGIN)
     uneven = F.interpolate(uneven[..., inner, inner], scale_factor=16, mode="bilinear")[0, 0]
     rough = ((uneven - FLAT) / (ROUGH - FLAT)).clamp(0, 1)
-    share = _share(cover, OPEN) + _share(cover, FORESTS) * rough
-    height, width = share.shape
-    hills = _smooth(noise, HILLS, level + 2, 4 * x, 4 * y, height, width).astype(np.float32)
-    sand = SAND * torch.exp(VARIED * torch.from_numpy(hills)) * _share(cover, (BARE,))
-    least = torch.maximum(SHOWN * uneven, sand)
-    light = lit(noise, level + 2, 4 * x, 4 * y, height, width)
+    share = _share(cover, OPEN) + _share(cover, GRADED) * rough
+    least = torch.maximum(SHOWN * uneven, _sand(cover, noise, at))
+    return _shade(share, least, noise, at)
+
+
+def bare(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats | None:
+    """Relief of bare ground alone, at any level; see `shade`. None where there is none."""
+    if not (cover == BARE).any():
+        return None
+    return _shade(_share(cover, (BARE,)), _sand(cover, noise, at), noise, at)
+
+
+def _shade(share: Tensor, least: Tensor, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
+    level, x, y = at
+    light = lit(noise, level + 2, 4 * x, 4 * y, *share.shape)
     return np.stack([share.numpy(), least.numpy(), np.full_like(light, np.inf), light])
+
+
+def _sand(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Tensor:
+    """The least contrast of bare ground, 0 elsewhere."""
+    level, x, y = at
+    height, width = (4 * n for n in cover.shape)
+    hills = _smooth(noise, HILLS, level + 2, 4 * x, 4 * y, height, width).astype(np.float32)
+    return SAND * torch.exp(VARIED * torch.from_numpy(hills)) * _share(cover, (BARE,))
 
 
 def lit(noise: NoiseField, level: int, x: int, y: int, height: int, width: int) -> Floats:
@@ -124,10 +136,10 @@ def lit(noise: NoiseField, level: int, x: int, y: int, height: int, width: int) 
     return np.asarray(light, np.float32)
 
 
-def _height(noise: NoiseField, *window: int) -> Any:
-    """Ridges where noise is zero, of level, x, y, height and width."""
-    octaves = ((zoom, 2.0 ** (FALL * (OCTAVES[0] - zoom))) for zoom in OCTAVES)
-    return -sum(tall * np.abs(_smooth(noise, zoom, *window)) for zoom, tall in octaves)
+def _height(noise: NoiseField, level: int, *window: int) -> Any:
+    """Ridges where noise is zero, of x, y, height and width."""
+    octaves = ((level - DEPTH + k, 2.0 ** (-FALL * k)) for k in range(DEPTH))
+    return -sum(tall * np.abs(_smooth(noise, zoom, level, *window)) for zoom, tall in octaves)
 
 
 def _smooth(
@@ -154,7 +166,7 @@ def _spline(
     return first - 1, [cube / 6 for cube in cubes]
 
 
-def _share(cover: Bytes, classes: tuple[int, ...]) -> torch.Tensor:
+def _share(cover: Bytes, classes: tuple[int, ...]) -> Tensor:
     """How much of the pixels around each is of some classes, (4 h, 4 w) of cells (h, w)."""
     inside = torch.from_numpy(np.isin(cover, classes).astype(np.float32))[None, None]
     return blurred(F.interpolate(inside, scale_factor=4, mode="nearest"), *EDGE)[0, 0]

@@ -23,8 +23,9 @@ from terraloom.diffusion import windows
 from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
+from terraloom.models import fields, shores
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
-from terraloom.models.fields import REACH, evened, shaded
+from terraloom.models.fields import evened, shaded
 from terraloom.models.shores import overlaid, unmixed
 from terraloom.models.waves import SCALE, bounded, faint_on_white, image_of, noise_of, softened
 from terraloom.weights import Checkpoint, configuration, load_model
@@ -35,6 +36,9 @@ Floats = npt.NDArray[np.float32]
 COARSE_SIDE = 256  # pixels, blocks of coarse levels are no larger
 COARSE_LEAP = 512  # pixels, those of a coarse network that leaps
 LEAP_SIDE = 1024  # pixels, blocks of a leap are no smaller
+# pixels that tones, slopes and shores reach further than the network of a leap; cells are 16 of them, and `enlarged`
+# looks two cells and a bit far
+BEYOND = fields.REACH + fields.WIDE[1] + 16 * (shores.REACH + 3)
 
 ENGINES = ("auto", "cuda", "openvino", "torch")
 
@@ -113,7 +117,7 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
         inner = geometry(checkpoint.coarse)
         period, exact = max(period, inner.period), max(exact, inner.exact)
     if shape.lines:
-        exact += REACH
+        exact += BEYOND
     return Geometry(exact, usual, period)
 
 
