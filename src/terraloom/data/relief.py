@@ -41,7 +41,7 @@ SHOWN = 0.9  # contrast of the relief over that of the base map
 SAND = 0.05  # of -1..1, contrast of relief on bare ground, at least, in the middle; plains have less, hills more
 HILLS = 4  # zoom whose pixels are plains or hills
 VARIED = 0.7  # standard deviation of the logarithm of their contrast
-EDGE = (6.0, 16)  # pixels, blur of borders of land cover
+EDGE = (1.5, 4)  # cells, blur of borders of land cover
 GRADED = (1, 2, 3, 4, 5, 8, 9, 10)  # woods, savannas, and grassland with farms
 BARE = 16
 OPEN = (7, 15, BARE, CODES["HerbaceousVegetation"])
@@ -169,4 +169,4 @@ def _spline(
 def _share(cover: Bytes, classes: tuple[int, ...]) -> Tensor:
     """How much of the pixels around each is of some classes, (4 h, 4 w) of cells (h, w)."""
     inside = torch.from_numpy(np.isin(cover, classes).astype(np.float32))[None, None]
-    return blurred(F.interpolate(inside, scale_factor=4, mode="nearest"), *EDGE)[0, 0]
+    return F.interpolate(blurred(inside, *EDGE), scale_factor=4, mode="bilinear")[0, 0]

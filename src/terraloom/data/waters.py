@@ -17,6 +17,7 @@ from terraloom.noise import NoiseField
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 BENDS = (
     (8, 0.22),
     (9, 0.08),
@@ -43,27 +44,41 @@ def water(ground: Ground, level: int, x: int, y: int, shape: tuple[int, int]) ->
     """
     per = 1 << level - MASK_LEVEL
     bits, (top, left) = _map(ground, per, x, y, shape)
-    out = np.zeros(shape, np.float32)
     bit = {name: (bits >> k & 1).astype(bool) for k, name in enumerate(LAYERS)}
-    wet = ~bit["land"] | bit["lake"]
-    if wet.all():
-        return out + 1
-    if not (wet.any() or bit["river"].any()):
+    wet, river = ~bit["land"] | bit["lake"], bit["river"]
+    near = _widened(_widened(wet) & _widened(~wet)) | _widened(river)
+    # of pixels of the map: which one each row and column lies in, and how far from the middle of the first read one
+    row, column = (
+        (start + np.arange(count)) // per - first
+        for start, count, first in zip((y, x), shape, (top, left), strict=True)
+    )
+    out: Floats = wet[np.ix_(row, column)].astype(np.float32)
+    rows, columns = np.nonzero(near[np.ix_(row, column)])
+    if not len(rows):
         return out
     bend: Any = 0
     for source, size in BENDS:
         if source <= level:
-            bend = bend + size * smooth(BENDING, source, (level, y, x), shape)
-    # in pixels of the maps from the middle of the first read one
-    rows, columns = (
-        (start + np.arange(count) + 0.5) / per - first - 0.5
-        for start, count, first in zip((y, x), shape, (top, left), strict=True)
-    )
-    at = rows[:, None] + bend[0], columns + bend[1]
-    out = np.clip(0.5 + (_between(wet, at) - 0.5) * per, 0, 1)
-    if bit["river"].any():
-        out = np.maximum(out, np.clip(0.5 + (HALF - _to_line(bit["river"], at)) * per, 0, 1))
-    return np.asarray(out, np.float32)
+            bend = bend + size * smooth(BENDING, source, (level, y, x), shape)[:, rows, columns]
+    at = [
+        (start + pixels + 0.5) / per - first - 0.5 + off
+        for start, pixels, first, off in zip(
+            (y, x), (rows, columns), (top, left), bend, strict=True
+        )
+    ]
+    covered = np.clip(0.5 + (_between(wet, at) - 0.5) * per, 0, 1)
+    if river.any():
+        line = np.clip(0.5 + (HALF - _to_line(river, at)) * per, 0, 1)
+        covered = np.maximum(covered, line)
+    out[rows, columns] = covered
+    return out
+
+
+def _widened(mask: Mask) -> Mask:
+    """With the eight neighbours of every pixel."""
+    high = np.pad(mask, 1)
+    rows = high[:-2] | high[1:-1] | high[2:]
+    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
 
 
 def _map(
@@ -77,47 +92,36 @@ def _map(
     return ground.read_mask(left, top, width, height), (top, left)
 
 
-def _between(wet: npt.NDArray[np.bool_], at: tuple[Any, Any]) -> Any:
-    """Bilinear interpolation."""
+def _between(wet: Mask, at: list[Any]) -> Any:
+    """Bilinear interpolation at places (n,) and (n,)."""
     first = [np.floor(v).astype(np.int64) for v in at]
     share = [v - f for v, f in zip(at, first, strict=True)]
-    first = [np.clip(f, 0, n - 2) for f, n in zip(first, wet.shape, strict=True)]
-    r, c = first
+    r, c = (np.clip(f, 0, n - 2) for f, n in zip(first, wet.shape, strict=True))
     upper = wet[r, c] * (1 - share[1]) + wet[r, c + 1] * share[1]
     lower = wet[r + 1, c] * (1 - share[1]) + wet[r + 1, c + 1] * share[1]
     return upper * (1 - share[0]) + lower * share[0]
 
 
-def _to_line(river: npt.NDArray[np.bool_], at: tuple[Any, Any]) -> Any:
-    """Distance to the nearest line between neighbouring pixels of a river, 1 where none is near."""
-    near = [
+def _to_line(river: Mask, at: list[Any]) -> Any:
+    """Distance of places to the nearest line between neighbouring pixels of a river, 1 where none is near."""
+    middle = [
         np.clip(np.round(v).astype(np.int64), 2, n - 3)
         for v, n in zip(at, river.shape, strict=True)
     ]
-    some = np.zeros(river.shape, bool)
-    for r in (-1, 0, 1):
-        for c in (-1, 0, 1):
-            some |= np.roll(river, (r, c), (0, 1))
-    out = np.ones(at[0].shape)
-    rows, columns = np.nonzero(some[near[0], near[1]])
-    middle = [n[rows, columns] for n in near]
-    place = [v[rows, columns] - m for v, m in zip(at, middle, strict=True)]
-    least = np.ones(len(rows))
+    place = [v - m for v, m in zip(at, middle, strict=True)]
+    least = np.ones(len(at[0]))
     for r in (-1, 0, 1):
         for c in (-1, 0, 1):
             here = river[middle[0] + r, middle[1] + c]
-            for dr, dc in STEPS:
-                both = here & river[middle[0] + r + dr, middle[1] + c + dc]
-                if dr and dc:  # corners are cut only where no pixel leads around them
-                    both &= ~(
-                        river[middle[0] + r + dr, middle[1] + c]
-                        | river[middle[0] + r, middle[1] + c + dc]
-                    )
+            for down, right in STEPS:
+                both = here & river[middle[0] + r + down, middle[1] + c + right]
+                if down and right:  # corners are cut only where no pixel leads around them
+                    both &= ~river[middle[0] + r + down, middle[1] + c]
+                    both &= ~river[middle[0] + r, middle[1] + c + right]
                 if not both.any():
                     continue
                 py, px = place[0][both] - r, place[1][both] - c
-                along = np.clip((py * dr + px * dc) / max(1, dr * dr + dc * dc), 0, 1)
-                away = np.hypot(py - along * dr, px - along * dc)
+                along = np.clip((py * down + px * right) / (down**2 + right**2 or 1), 0, 1)
+                away = np.hypot(py - along * down, px - along * right)
                 least[both] = np.minimum(least[both], away)
-    out[rows, columns] = least
-    return out
+    return least

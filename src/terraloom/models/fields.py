@@ -11,7 +11,10 @@ from terraloom.models.waves import enlarged
 
 # pixels that what is drawn at a place depends on at most: where a field has its tone from, and what `enlarged` reads
 REACH = 96
-WIDE = (12.0, 32)  # pixels, Gaussian under which contrast is measured
+COARSER, WIDE = (
+    4,
+    (3.0, 8),
+)  # pixels whose contrast is one, and of such, Gaussian under which it is measured
 GRAIN = 0.3  # of what was drawn, what remains upon a relief
 
 
@@ -44,7 +47,8 @@ def shaded(y: Tensor, lr: Tensor, shade: Tensor) -> Tensor:
     share, least, most, light = shade
     low = enlarged(lr, y)
     detail = y - low
-    strong = blurred(detail**2, *WIDE).sqrt().clamp(least, most)
+    power = blurred(F.avg_pool2d(detail**2, COARSER), *WIDE)
+    strong = F.interpolate(power, size=y.shape[-2:], mode="bilinear").sqrt().clamp(least, most)
     return low + torch.lerp(detail, GRAIN * detail + strong * light, share)
 
 

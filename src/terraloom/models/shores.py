@@ -16,6 +16,7 @@ MARGIN = FAR + RIM  # cells that a cell of a map depends on
 PURE = 0.03  # share of water below which a cell is land, and of land below which it is water
 DARK = (-0.5, -0.36, -0.38)  # water where none is near
 OTHERS = 0.7  # share of the neighbours' colour in a cell by a shore
+RIPPLE = 0.012  # of -1..1, standard deviation on water
 FAINT = 1e-3  # weight of that
 
 
@@ -37,12 +38,10 @@ def shored(lr: Tensor, share: Tensor) -> Tensor:
     sea = _around(lr, deep.to(lr.dtype), lr.new_tensor(DARK).view(1, 3, 1, 1).expand_as(lr), FAR)
     land = _around(lr, far.to(lr.dtype), lr, REACH)
     way = sea - land
-    part = ((lr - land) * way).sum(1, keepdim=True) / way.square().sum(1, keepdim=True).clamp(
-        min=1e-3
-    )
-    wide = (2 * F.max_pool2d(share, 2 * RIM + 1, 1, RIM) - 0.6).clamp(
-        0, 1
-    )  # a river's colour runs nowhere
+    length = way.square().sum(1, keepdim=True).clamp(min=1e-3)
+    part = ((lr - land) * way).sum(1, keepdim=True) / length
+    # the colour of a narrow river does not run, so what is beside it keeps its own
+    wide = (2 * F.max_pool2d(share, 2 * RIM + 1, 1, RIM) - 0.6).clamp(0, 1)
     own = lr - wide * part.clamp(0, 1) * way
     much = torch.maximum((2 * share).clamp(max=1), OTHERS * wide)
     mixed = share * sea + (1 - share) * (much * land + (1 - much) * own)
@@ -71,16 +70,17 @@ def unmixed(lr: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     return dry * lr + (1 - dry) * land, wet * lr + (1 - wet) * sea
 
 
-def overlaid(y: Tensor, lr: Tensor, sea: Tensor, wet: Tensor) -> Tensor:
-    """Water over an image.
+def overlaid(y: Tensor, lr: Tensor, sea: Tensor, wet: Tensor, noise: Tensor) -> Tensor:
+    """Water over an image, with a ripple that is hardly seen: rounding would leave the parent's pixels on even water.
 
     Args:
         y: (B, 3, k h, k w).
         lr: (B, 3, h, w), what the means of k x k pixels come to, about.
         sea: likewise, the water's colour.
         wet: (B, 1, k h, k w), how much of each pixel it covers.
+        noise: (B, 1, k h, k w) standard normal.
     """
-    out = y + wet * (enlarged(sea, y) - y)
+    out = y + wet * (enlarged(sea, y) + RIPPLE * noise - y)
     return out + enlarged(lr - F.avg_pool2d(out, y.shape[-1] // lr.shape[-1]), y)
 
 

@@ -76,12 +76,8 @@ class BaseMap:
         top, bottom = max(y - MARGIN, 0), min(y + height + MARGIN, level_size(BASE_LEVEL))
         left, wide, high = x - MARGIN, width + 2 * MARGIN, bottom - top
         n = 1 << MASK_LEVEL - BASE_LEVEL
-        share = F.avg_pool2d(
-            torch.from_numpy(water(ground, MASK_LEVEL, n * left, n * top, (n * high, n * wide)))[
-                None, None
-            ],
-            n,
-        )
+        wet = water(ground, MASK_LEVEL, n * left, n * top, (n * high, n * wide))
+        share = F.avg_pool2d(torch.from_numpy(wet)[None, None], n)
         pixels = self.read(left, top, wide, high)
         if share.amin() == share.amax():
             out = pixels

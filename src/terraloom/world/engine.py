@@ -37,8 +37,8 @@ COARSE_SIDE = 256  # pixels, blocks of coarse levels are no larger
 COARSE_LEAP = 512  # pixels, those of a coarse network that leaps
 LEAP_SIDE = 1024  # pixels, blocks of a leap are no smaller
 # pixels that tones, slopes and shores reach further than the network of a leap; cells are 16 of them, and `enlarged`
-# looks two cells and a bit far
-BEYOND = fields.REACH + fields.WIDE[1] + 16 * (shores.REACH + 3)
+# looks two cells and a bit far; a multiple of 16
+BEYOND = fields.REACH + fields.COARSER * (fields.WIDE[1] + 1) + 16 * (shores.REACH + 3) + 12
 
 ENGINES = ("auto", "cuda", "openvino", "torch")
 
@@ -127,6 +127,8 @@ def side_at(checkpoint: Checkpoint, level: int, block: int) -> int:
     Coarse levels are seen in small parts, so their blocks are small: at most 256 px, 512 of a leap. A leap's are larger
     because the level between is its mean: a tile there needs four blocks of 512. Others of a leap have at least 1024.
     """
+    if level == BASE_LEVEL:
+        return min(block, COARSE_SIDE)
     part = checkpoint.at(level)
     if level > BASE_LEVEL and part is checkpoint.coarse:
         return COARSE_LEAP if part.leaps else min(block, COARSE_SIDE)
@@ -208,7 +210,7 @@ class _Cascade:
         if shade is not None:
             y = shaded(y, land, torch.from_numpy(shade))
         if covered is not None:
-            y = overlaid(y, parent, sea, wet)
+            y = overlaid(y, parent, sea, wet, eps[:, :1])
         rim = self._halo * parent.shape[-1] // y.shape[-1]
         return to_pixels(_crop(y, self._halo), _crop(parent, rim))[0].numpy()
 
