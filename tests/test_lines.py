@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terraloom.data.layout import told
-from terraloom.data.lines import KINDS, PIXELS, lines
+from terraloom.data.lines import FIELDS, KINDS, PIXELS, lines, rows
 from terraloom.data.uses import CODES, WITH_USES
 from terraloom.grid import level_size
 from terraloom.noise import NoiseField
@@ -45,6 +45,40 @@ def test_lines_depend_on_their_place_alone(
     assert np.array_equal(whole[:, down:, right:], part)
     around = lines(codes, noise, level, x + level_size(level) // PIXELS, y)
     assert np.array_equal(whole, around)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(0, 2**40), st.integers(-300, 2**16), st.integers(-90, 2**16), st.integers(0, 40),
+    st.integers(0, 40),
+)  # fmt: skip
+def test_rows_depend_on_their_place_alone(seed: int, x: int, y: int, right: int, down: int) -> None:
+    noise = NoiseField(seed)
+    codes = np.random.default_rng(seed % 83).choice([*KNOWN, 15, 18], (6, 7)).astype(np.uint8)
+    codes = codes.repeat(10, 0).repeat(10, 1)
+    whole = rows(codes, noise, 18, x, y)
+    assert whole.dtype == np.float32 and whole.shape == (4, 240, 280)
+    share, least, most, _ = whole
+    assert 0 <= share.min() and share.max() <= 1 and (least <= most).all()
+    field = np.isin(codes, [CODES[name] for name in KINDS[FIELDS]])
+    assert not share[~field.repeat(4, 0).repeat(4, 1)].any()
+    part = rows(codes[down:, right:], noise, 18, x + right, y + down)
+    assert np.array_equal(whole[:, 4 * down :, 4 * right :], part)
+    around = rows(codes, noise, 18, x + level_size(18) // PIXELS, y)
+    assert np.array_equal(whole, around)
+
+
+def test_most_fields_have_rows_some_metres_apart() -> None:
+    codes = np.full((600, 600), CODES["agricultural"], np.uint8)
+    share, _, most, light = rows(codes, NoiseField(2), 18, 900_000, 700_000)
+    assert 0.55 < share.mean() < 0.95
+    assert 0.03 <= most[share > 0].min() and most.max() <= 0.09
+    stripes = light[share == 1]
+    assert abs(stripes.std() - 1) < 0.15 and abs(stripes.mean()) < 0.05
+    # a period of 3 to 7 pixels: alike after a whole one, unlike after a half, in whatever direction rows run
+    spectrum = np.abs(np.fft.fft2(light[:512, :512])) ** 2
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(512), np.fft.fftfreq(512)))
+    assert spectrum[(frequency > 1 / 8) & (frequency < 1 / 3)].sum() > 0.8 * spectrum.sum()
 
 
 @pytest.mark.parametrize(

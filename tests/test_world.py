@@ -312,7 +312,7 @@ def test_what_the_network_is_given(spy: Any, level: int, row: int | None) -> Non
     x, y = middle(level)
     y = y if row is None else row % 2**level
     world.tile(level, x, y)
-    lr, cover, ground, gsd, noise, tones = engine.calls[-1]
+    lr, cover, ground, gsd, noise, tones, shade, wet = engine.calls[-1]
     cells = (BLOCK + 2 * world.spec.halo) // 4
     assert (lr.shape, cover.shape, ground.shape) == (
         (3, cells, cells),
@@ -321,7 +321,8 @@ def test_what_the_network_is_given(spy: Any, level: int, row: int | None) -> Non
     )
     assert (gsd.shape, noise.shape) == ((cells,), (3, 4 * cells, 4 * cells))
     assert [a.dtype for a in engine.calls[-1][:5]] == [np.float32, np.uint8, *[np.float32] * 3]
-    assert tones is None  # these weights know no lines
+    assert tones is None and shade is None  # these weights know no lines
+    assert wet is None  # the map is the user's own
     assert -1 <= lr.min() < lr.max() <= 1 or level > 8
     assert cover.max() <= 18
     assert ground[0].all() == (level <= 12)
@@ -345,7 +346,7 @@ def test_noise_and_input_are_those_of_the_place(spy: Any) -> None:
     world, engine = spy()
     x, y = middle(8)
     world.tile(8, x, y)
-    lr, *_, noise, _ = engine.calls[0]
+    lr, noise = engine.calls[0].lr, engine.calls[0].noise
     halo, side = world.spec.halo, BLOCK + 2 * world.spec.halo
     expected = NoiseField(7).window(8, TILE * x - halo, TILE * y - halo, side, side, channels=3)
     assert np.array_equal(noise, expected)

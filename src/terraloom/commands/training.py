@@ -202,7 +202,7 @@ def data_frames_pack(
 
 @data.command("basemap")
 def data_basemap(data_dir: DataDir, output: OutFile) -> None:
-    """Build the base map (Blue Marble at zoom 6) as a COG."""
+    """Build the base map (Blue Marble at zoom 6) as a COG; takes half an hour."""
     from terraloom.data.basemap import build
 
     build(data_dir, output)

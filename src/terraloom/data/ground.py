@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import rasterio
 import rasterio.features
 from affine import Affine
+from numpy.lib.stride_tricks import sliding_window_view
 from rasterio.windows import Window as RasterWindow
 
 from terraloom.data.uses import UNKNOWN_COVER
@@ -33,6 +35,8 @@ FINEST_MASKED_LEVEL = 12  # finer output levels get no mask: 1 : 10 million maps
 ASSETS = Path(__file__).parent.parent / "assets"
 MERCATOR_EDGE = 20037508.342789244
 COVER_GRID = Affine(0.05, 0, -180, 0, -0.05, 90)
+FARMS, FARMED = (12, 14), 0.1  # classes of farmland, and their share where farms are common
+SQUARE = 0.25  # degrees
 
 SOURCES = {
     "land": ("10m_land", "10m_minor_islands"),
@@ -76,7 +80,7 @@ class Ground:
     def cells(self, window: Window) -> tuple[Bytes, npt.NDArray[np.float32]]:
         """Land cover (h, w) and `LAYERS` (6, h, w) of 0 or 1 at the pixels of `window`."""
         lon, lat = np.meshgrid(window.lon, window.lat)
-        return self.cover_at(lon, lat), layers_of(self._mask_of(window))
+        return self.cover_at(lon, lat), layers_of(self.bits(window))
 
     def cover_at(self, lon: Floats, lat: Floats) -> Bytes:
         """IGBP class 0..16 at positions in degrees, any shape; borders of cells are made wavy (see `_wave`)."""
@@ -87,29 +91,44 @@ class Ground:
         classes: Bytes = self._cover[row, col]
         return classes
 
+    def farmed_at(self, lon: Floats, lat: Floats) -> npt.NDArray[np.bool_]:
+        """Whether farms are common around positions in degrees (n,): a tenth of the land cover within about 40 km."""
+        row = np.clip(((90 - lat) / SQUARE).astype(np.int64), 0, len(self._farmed) - 1)
+        col = ((lon + 180) / SQUARE).astype(np.int64) % self._farmed.shape[1]
+        return np.asarray(self._farmed[row, col])
+
+    @cached_property
+    def _farmed(self) -> npt.NDArray[np.bool_]:
+        """By squares: share of farms in nine of them."""
+        n = round(SQUARE / COVER_GRID.a)
+        rows, cols = self._cover.shape
+        farms = np.isin(self._cover, FARMS).reshape(rows // n, n, cols // n, n).mean((1, 3))
+        near = np.pad(np.pad(farms, ((1, 1), (0, 0)), mode="edge"), ((0, 0), (1, 1)), mode="wrap")
+        return np.asarray(sliding_window_view(near, (3, 3)).mean((2, 3)) > FARMED)
+
     def mask_at(self, lon: Floats, lat: Floats) -> Bytes:
         """Natural Earth bit mask at positions in degrees, (h, w) grids of a small area."""
         size = level_size(MASK_LEVEL)
         x = np.floor((lon + 180) / 360 * size).astype(np.int64)
         y = np.floor((1 - np.arcsinh(np.tan(np.radians(lat))) / np.pi) / 2 * size).astype(np.int64)
-        box = self._read_mask(x.min(), y.min(), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1)
+        box = self.read_mask(x.min(), y.min(), int(np.ptp(x)) + 1, int(np.ptp(y)) + 1)
         bits: Bytes = box[y - y.min(), x - x.min()]
         return bits
 
-    def _mask_of(self, window: Window) -> Bytes:
+    def bits(self, window: Window) -> Bytes:
         """Bit mask of a window: finer levels repeat the mask's pixels, coarser ones join them by OR."""
         shift = window.level - MASK_LEVEL
         if shift >= 0:
             x = (window.x + np.arange(window.width)) >> shift
             y = (window.y + np.arange(window.height)) >> shift
-            box = self._read_mask(x[0], y[0], x[-1] - x[0] + 1, y[-1] - y[0] + 1)
+            box = self.read_mask(x[0], y[0], x[-1] - x[0] + 1, y[-1] - y[0] + 1)
             return box[np.ix_(y - y[0], x - x[0])]
         n = 2**-shift
-        box = self._read_mask(window.x * n, window.y * n, window.width * n, window.height * n)
+        box = self.read_mask(window.x * n, window.y * n, window.width * n, window.height * n)
         parts = box.reshape(window.height, n, window.width, n)
         return np.asarray(np.bitwise_or.reduce(np.bitwise_or.reduce(parts, 3), 1))
 
-    def _read_mask(self, x: int, y: int, width: int, height: int) -> Bytes:
+    def read_mask(self, x: int, y: int, width: int, height: int) -> Bytes:
         """Mask pixels; x wraps, rows beyond the map repeat its edge."""
         if self._mask is None:
             self._mask = rasterio.open(self._mask_path)

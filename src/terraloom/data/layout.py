@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from terraloom.data.districts import UNITS
 from terraloom.data.ground import FINEST_MASKED_LEVEL
-from terraloom.data.lines import UNITS, fields, lines
+from terraloom.data.lines import fields, lines
+from terraloom.data.patches import smooth
 from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_SITES, WITH_USES
 from terraloom.noise import NoiseField, share_below
 
@@ -85,7 +87,7 @@ def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes:
     """What a network is told of every cell of a planet: the use, or the site, as far as it knows such codes.
 
     Args:
-        cover: uint8 (h, w) IGBP class of the cells, 18 unknown.
+        cover: uint8 (h, w) IGBP class of the cells, 18 unknown, or a use.
         noise: of the planet.
         level: whose pixels the cells are. At 150 m a cell is no land use, at 10 m no site: coarser cells are told none.
         x: of the first cell, any integer.
@@ -96,7 +98,7 @@ def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes:
         uint8 (h, w) codes; land cover without uses stays as it is, with sites also uses without them.
     """
     if codes < WITH_USES or level < USE_CELLS:
-        return cover
+        return COVER_OF[cover]
     out = _chosen(cover, SHARES, noise, USE_LEVEL, (level, y, x))
     if codes < WITH_SITES or level < SITE_CELLS:
         return out
@@ -134,7 +136,7 @@ def _chances(
     """Uniform in 0..1, one number a patch, float32 (h, w): patches are squares with their edges bent."""
     level, *corner = at
     per = 1 << level - patches  # cells along a patch
-    bend = BEND * per * _smooth(noise, patches + 1, at, shape)
+    bend = BEND * per * smooth(noise, patches + 1, at, shape)
     spots = [start + np.arange(count) + 0.5 for start, count in zip(corner, shape, strict=True)]
     rows = np.floor((spots[0][:, None] + bend[0]) / per).astype(int)
     columns = np.floor((spots[1] + bend[1]) / per).astype(int)
@@ -142,24 +144,3 @@ def _chances(
     height, width = int(rows.max()) - top + 1, int(columns.max()) - left + 1
     drawn = noise.window(patches + 1, 2 * left, 2 * top, 2 * width, 2 * height)[0, ::2, ::2]
     return share_below(drawn[rows - top, columns - left])
-
-
-def _smooth(
-    noise: NoiseField, source: int, at: tuple[int, int, int], shape: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
-    """Smooth normal noise, float32 (2, h, w): bilinear between pixels of a coarser level, its variance kept."""
-    level, *corner = at
-    per = 1 << level - source
-    spots = [
-        (start + np.arange(count) + 0.5) / per - 0.5
-        for start, count in zip(corner, shape, strict=True)
-    ]
-    near = [np.floor(spot).astype(int) for spot in spots]
-    height, width = (int(n[-1] - n[0]) + 2 for n in near)
-    value = noise.window(source, int(near[1][0]), int(near[0][0]), width, height, 3)[1:]
-    for axis in (0, 1):
-        share = (spots[axis] - near[axis]).astype(np.float32)
-        share = share[:, None] if axis == 0 else share
-        one, two = (value.take(near[axis] - near[axis][0] + k, axis + 1) for k in (0, 1))
-        value = (one * (1 - share) + two * share) / np.sqrt((1 - share) ** 2 + share**2)
-    return np.asarray(value, np.float32)

@@ -8,9 +8,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from terraloom.data.cover import cells
 from terraloom.data.ground import Ground
 from terraloom.data.layout import RIM_LEVEL, told, toned
-from terraloom.data.uses import UNKNOWN_COVER
+from terraloom.data.relief import shade
+from terraloom.data.uses import COVER_OF, UNKNOWN_COVER
+from terraloom.data.waters import water
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, FINEST_LEVEL, Window, window_of
 from terraloom.noise import NoiseField
@@ -68,7 +71,7 @@ class Roller:
         noise = NoiseField(seed)
         spot = window_of((lon, lat, lon + 1e-9, lat + 1e-9), BASE_LEVEL)
         x, y = (self._aligned(v - self.cells // 2) for v in (spot.x, spot.y))
-        rgb = self.base.read(x, y, self.cells, self.cells)
+        rgb = self.base.with_shores(self.ground, x, y, self.cells, self.cells)
         rim, cut = self.halo // SCALE, self._aligned((self.view - self.cells) // 2)
         links: list[Link] = []
         for level in range(BASE_LEVEL + 2, FINEST_LEVEL + 1, 2):
@@ -115,7 +118,7 @@ class Roller:
         self, rgb: Pixels, level: int, window: Window, noise: NoiseField, known: bool
     ) -> tuple[Pixels, Pixels]:
         """What is drawn of a parent under a window of cells, without the halo, and the cells' land cover."""
-        cover, layers = self.ground.cells(window)
+        cover, layers = cells(self.ground, window)
         side = SCALE * window.width
         if not known:
             layers = np.zeros_like(layers)
@@ -125,9 +128,25 @@ class Roller:
         lr = rgb.astype(np.float32) / 127.5 - 1
         gsd = (window.gsd / SCALE).astype(np.float32)
         field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)
-        tones = toned(codes, noise, at, self._checkpoint.knows(RIM_LEVEL)[1])
-        given = engines.Given(lr, codes, layers, gsd, field, tones)
-        return self._engine(level, side)(given), cover
+        with_lines = self._checkpoint.knows(RIM_LEVEL)[1]
+
+        def around(margin: int) -> Pixels:
+            left, top = (v // SCALE - margin for v in (window.x, window.y))
+            size = window.width // SCALE + 2 * margin
+            return self.base.with_shores(self.ground, left, top, size, size)
+
+        corner = SCALE * window.x, SCALE * window.y
+        given = engines.Given(
+            lr,
+            codes,
+            layers,
+            gsd,
+            field,
+            toned(known_cover, noise, at, with_lines),
+            shade(around, known_cover, codes, noise, at, with_lines),
+            water(self.ground, level, *corner, (side, side)) if known else None,
+        )
+        return self._engine(level, side)(given), COVER_OF[cover]
 
     def _engine(self, level: int, side: int) -> engines.Engine:
         """The engine of a level; one network draws squares of one side."""

@@ -1,4 +1,4 @@
-"""Fields of one tone: what a coarse network drew is put where a planet has laid out its fields."""
+"""What a coarse network drew is put where a planet has laid out its fields, each of one tone, and slopes, furrows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terraloom.models.blur import blurred
 from terraloom.models.waves import enlarged
 
 # pixels that what is drawn at a place depends on at most: where a field has its tone from, and what `enlarged` reads
 REACH = 96
+COARSER, WIDE = (
+    4,
+    (3.0, 8),
+)  # pixels whose contrast is one, and of such, Gaussian under which it is measured
+GRAIN = 0.3  # of what was drawn, what remains upon a relief
 
 
 def evened(y: Tensor, lr: Tensor, away: Tensor) -> Tensor:
@@ -28,6 +34,22 @@ def evened(y: Tensor, lr: Tensor, away: Tensor) -> Tensor:
     out = F.avg_pool2d(low[here] + (y - low)[there], 2)
     side = y.shape[-1] // lr.shape[-1]
     return out + enlarged(lr - F.avg_pool2d(out, side), out)
+
+
+def shaded(y: Tensor, lr: Tensor, shade: Tensor) -> Tensor:
+    """Slopes or furrows in the place of what was drawn, as strong as that was.
+
+    Args:
+        y: (1, C, h, w).
+        lr: (1, C, h / k, w / k), the means of k x k pixels of `y`.
+        shade: (4, h, w), see `terraloom.data.relief.shade`.
+    """
+    share, least, most, light = shade
+    low = enlarged(lr, y)
+    detail = y - low
+    power = blurred(F.avg_pool2d(detail**2, COARSER), *WIDE)
+    strong = F.interpolate(power, size=y.shape[-2:], mode="bilinear").sqrt().clamp(least, most)
+    return low + torch.lerp(detail, GRAIN * detail + strong * light, share)
 
 
 def _at(y: Tensor, away: Tensor) -> tuple[slice | Tensor, ...]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+import torch
+import torch.nn.functional as F
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
@@ -18,8 +20,11 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOEr
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
+from terraloom.data.ground import MASK_LEVEL, Ground
+from terraloom.data.waters import water
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL, EDGE, EQUATOR_GSD, level_size
+from terraloom.models.shores import MARGIN, shored
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "basemap.tif"
 
@@ -42,9 +47,9 @@ class BaseMap:
         self._lock = threading.Lock()  # GDAL datasets take one thread at a time
         self._below: BaseMap | None = None
         self._path = Path(path or SHIPPED)
-        self._own = path is not None
+        self.is_own = path is not None  # its waters may be where the maps have none
         source = _open(self._path)
-        if self._own:
+        if self.is_own:
             self._bands = _colours(source, self._path)
             source = _warped(source, self._path)
         else:
@@ -64,12 +69,29 @@ class BaseMap:
             left, todo = 0, todo - step
         return np.concatenate(parts, 2)
 
+    def with_shores(self, ground: Ground, x: int, y: int, width: int, height: int) -> Pixels:
+        """As `read`, with water where the maps have it (terraloom.models.shores); a user's map stays as it is."""
+        if self.is_own:
+            return self.read(x, y, width, height)
+        top, bottom = max(y - MARGIN, 0), min(y + height + MARGIN, level_size(BASE_LEVEL))
+        left, wide, high = x - MARGIN, width + 2 * MARGIN, bottom - top
+        n = 1 << MASK_LEVEL - BASE_LEVEL
+        wet = water(ground, MASK_LEVEL, n * left, n * top, (n * high, n * wide))
+        share = F.avg_pool2d(torch.from_numpy(wet)[None, None], n)
+        pixels = self.read(left, top, wide, high)
+        if share.amin() == share.amax():
+            out = pixels
+        else:
+            lr = torch.from_numpy(pixels)[None].float() / 127.5 - 1
+            out = ((shored(lr, share)[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        return out[:, y - top : y - top + height, MARGIN : MARGIN + width]
+
     def _read(self, x: int, y: int, width: int, height: int) -> Pixels:
         window = RasterWindow(x, y, width, height)
         with self._lock:
             pixels: Pixels = self._source.read(self._bands, window=window)
             alpha: Pixels | None = (
-                self._source.read(self._source.count, window=window) if self._own else None
+                self._source.read(self._source.count, window=window) if self.is_own else None
             )
         if alpha is None or alpha.all():
             return pixels

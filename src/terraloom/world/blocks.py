@@ -19,8 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
+from terraloom.data.cover import cells
 from terraloom.data.ground import Ground
 from terraloom.data.layout import RIM_LEVEL, told, toned
+from terraloom.data.relief import shade
+from terraloom.data.waters import water
 from terraloom.grid import BASE_LEVEL, Window, gsd_at, level_size
 from terraloom.noise import NoiseField
 from terraloom.world.basemap import BaseMap
@@ -151,7 +154,7 @@ class Pyramid:
 
     def _make(self, level: int, x: int, y: int, side: int) -> Pixels:
         if level == BASE_LEVEL:
-            return self._base.read(x, y, side, side)
+            return self._base.with_shores(self._ground, x, y, side, side)
         if level == BASE_LEVEL - 1:  # past the cache, which the whole base map would fill
             return reduce2(self._base.read(2 * x, 2 * y, 2 * side, 2 * side))
         if level < BASE_LEVEL:
@@ -164,37 +167,37 @@ class Pyramid:
             self._engines[level] = self._start(level)
         side, halo = self._side(level), self._halo
         x, y, side = x - halo, y - halo, side + 2 * halo
-        left, top, cells = x // SCALE, y // SCALE, side // SCALE
+        left, top, count = x // SCALE, y // SCALE, side // SCALE
         parent = self._parent(level)
         assert parent is not None
         lr = self.region(parent, *(v >> level - parent for v in (x, y, side, side)))
-        cover, ground = self._cells(level, left, top, cells)
+        rows = _clamped(level - STEP, top, count)
+        window = Window(level - STEP, left, int(rows[0]), count, int(rows[-1] - rows[0]) + 1)
+        cover, layers = cells(self._ground, window, not self._base.is_own)
+        cover, layers = cover[rows - window.y], layers[:, rows - window.y]
+        at = level - STEP, left, top
+        codes, layers = told(cover, layers, self._noise, at, *self._knows(level))
+        with_lines = self._knows(RIM_LEVEL)[1]
+
+        def around(margin: int) -> Pixels:
+            left, top = ((v >> level - parent) - margin for v in (x, y))
+            size = lr.shape[-1] + 2 * margin
+            return self.region(parent, left, top, size, size)
+
         noise = self._noise.window(level, x, y, side, side, channels=3)
         self.drawn += 1
-        gsd = self._gsd(level, top, cells)
-        at = level - STEP, left, top
-        tones = toned(cover, self._noise, at, self._knows(RIM_LEVEL)[1])
-        shown = lr.astype(np.float32) / 127.5 - 1
-        return self._engines[level](Given(shown, cover, ground, gsd, noise, tones))
-
-    def _cells(self, level: int, left: int, top: int, cells: int) -> tuple[Pixels, Floats]:
-        """What is told of a square of cells."""
-        rows = _clamped(level - STEP, top, cells)
-        first, last = int(rows[0]), int(rows[-1])
-        cover, layers = self._ground.cells(
-            Window(level - STEP, left, first, cells, last - first + 1)
+        return self._engines[level](
+            Given(
+                lr.astype(np.float32) / 127.5 - 1,
+                codes,
+                layers,
+                gsd_at(window.lat[rows - window.y], level).astype(np.float32),
+                noise,
+                toned(cover, self._noise, at, with_lines),
+                shade(around, cover, codes, self._noise, at, with_lines),
+                None if self._base.is_own else water(self._ground, level, x, y, (side, side)),
+            )
         )
-        at = level - STEP, left, top
-        return told(
-            cover[rows - first], layers[:, rows - first], self._noise, at, *self._knows(level)
-        )
-
-    def _gsd(self, level: int, top: int, cells: int) -> Floats:
-        """Metres per pixel of `level` at its rows of cells."""
-        rows = _clamped(level - STEP, top, cells)
-        lat = Window(level - STEP, 0, int(rows[0]), 1, int(rows[-1] - rows[0]) + 1).lat
-        gsd: Floats = gsd_at(lat[rows - rows[0]], level).astype(np.float32)
-        return gsd
 
 
 def reduce2(pixels: Pixels) -> Pixels:

@@ -16,14 +16,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from terraloom.diffusion import windows
 from terraloom.diffusion.flow import walked
 from terraloom.errors import InvalidInput
 from terraloom.grid import BASE_LEVEL
+from terraloom.models import fields, shores
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
-from terraloom.models.fields import REACH, evened
+from terraloom.models.fields import evened, shaded
+from terraloom.models.shores import overlaid, unmixed
 from terraloom.models.waves import SCALE, bounded, faint_on_white, image_of, noise_of, softened
 from terraloom.weights import Checkpoint, configuration, load_model
 
@@ -33,6 +36,9 @@ Floats = npt.NDArray[np.float32]
 COARSE_SIDE = 256  # pixels, blocks of coarse levels are no larger
 COARSE_LEAP = 512  # pixels, those of a coarse network that leaps
 LEAP_SIDE = 1024  # pixels, blocks of a leap are no smaller
+# pixels that tones, slopes and shores reach further than the network of a leap; cells are 16 of them, and `enlarged`
+# looks two cells and a bit far; a multiple of 16
+BEYOND = fields.REACH + fields.COARSER * (fields.WIDE[1] + 1) + 16 * (shores.REACH + 3) + 12
 
 ENGINES = ("auto", "cuda", "openvino", "torch")
 
@@ -46,6 +52,8 @@ class Given(NamedTuple):
     gsd: Floats  # (h,) metres per output pixel of each row
     noise: Floats  # (3, 4h, 4w)
     tones: Floats | None = None  # (4, 8h, 8w), see `terraloom.data.layout.toned`
+    shade: Floats | None = None  # (4, 4h, 4w), see `terraloom.data.relief.shade`
+    wet: Floats | None = None  # (4h, 4w), see `terraloom.data.waters.water`
 
 
 class Engine(Protocol):
@@ -109,7 +117,7 @@ def geometry(checkpoint: Checkpoint) -> Geometry:
         inner = geometry(checkpoint.coarse)
         period, exact = max(period, inner.period), max(exact, inner.exact)
     if shape.lines:
-        exact += REACH
+        exact += BEYOND
     return Geometry(exact, usual, period)
 
 
@@ -119,6 +127,8 @@ def side_at(checkpoint: Checkpoint, level: int, block: int) -> int:
     Coarse levels are seen in small parts, so their blocks are small: at most 256 px, 512 of a leap. A leap's are larger
     because the level between is its mean: a tile there needs four blocks of 512. Others of a leap have at least 1024.
     """
+    if level == BASE_LEVEL:
+        return min(block, COARSE_SIDE)
     part = checkpoint.at(level)
     if level > BASE_LEVEL and part is checkpoint.coarse:
         return COARSE_LEAP if part.leaps else min(block, COARSE_SIDE)
@@ -181,16 +191,26 @@ class _Cascade:
         self._network, self._config, self._halo = network, config, halo
 
     def __call__(self, given: Given) -> Pixels:
-        *inputs, tones = given
+        *inputs, tones, shade, covered = given
         parent, *told, eps = (torch.from_numpy(np.ascontiguousarray(a))[None] for a in inputs)
+        land = parent
+        if covered is not None and not covered.any():
+            covered = None
+        if covered is not None:
+            wet = torch.from_numpy(covered)[None, None]
+            land, sea = unmixed(parent, F.avg_pool2d(wet, wet.shape[-1] // parent.shape[-1]))
         y = drawn(
             lambda shown, x, sigma: self._network(shown, *told, x, torch.tensor([sigma])),
-            parent,
+            land,
             eps,
             self._config,
         )
         if tones is not None:
-            y = evened(y, parent, torch.from_numpy(tones))
+            y = evened(y, land, torch.from_numpy(tones))
+        if shade is not None:
+            y = shaded(y, land, torch.from_numpy(shade))
+        if covered is not None:
+            y = overlaid(y, parent, sea, wet, eps[:, :1])
         rim = self._halo * parent.shape[-1] // y.shape[-1]
         return to_pixels(_crop(y, self._halo), _crop(parent, rim))[0].numpy()
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-FORMAT = 1  # raised when the same spec starts to give other pixels
+FORMAT = 2  # raised when the same spec starts to give other pixels
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+"""Relief that a planet lays out on wild land before finer levels are drawn: ridges and valleys, seen by their shadows.
+
+A mountain range is decided over hundreds of pixels of 150 m, and the network that draws them decides over dozens: it
+knows how much contrast rough land has, and lays it out as grain. So a height is drawn from noise of the planet's seed,
+octave by octave with a crease at each zero (as in Musgrave's ridged fractals), and lit by the sun of a satellite's
+morning; how much of it shows follows from how uneven the base map is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from terraloom.data.layout import FIELD_LEVEL, RIM_LEVEL
+from terraloom.data.lines import rows
+from terraloom.data.uses import CODES
+from terraloom.grid import level_size
+from terraloom.models.blur import blurred
+from terraloom.noise import NoiseField
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+ROW_LEVEL = 18  # whose pixels are as fine as rows of crops
+DEPTH = 4  # octaves of height, the last with creases two pixels apart
+FALL = 0.8  # how heights fall with the width of an octave
+EVEN = 0.48  # standard deviation of cubic splines through noise, on the average of places
+STEEP = 0.43  # standard deviation of what `lit` sums up
+TROPIC = 20.0  # degrees of latitude where the morning's sun stands as much to the south, or north, as to the east
+NEAR = (1.5, 4)  # pixels of the base map: Gaussian under which it is even
+WIDE = (2.0, 6)  # likewise, how far around its unevenness counts
+MARGIN = NEAR[1] + WIDE[1]  # pixels of the base map that unevenness depends on
+FLAT = 0.03  # of -1..1, standard deviation of the base map where woods and pastures show no relief
+ROUGH = 0.1  # likewise, where they show all of it
+SHOWN = 0.9  # contrast of the relief over that of the base map
+SAND = 0.05  # of -1..1, contrast of relief on bare ground, at least, in the middle; plains have less, hills more
+HILLS = 4  # zoom whose pixels are plains or hills
+VARIED = 0.7  # standard deviation of the logarithm of their contrast
+EDGE = (1.5, 4)  # cells, blur of borders of land cover
+GRADED = (1, 2, 3, 4, 5, 8, 9, 10)  # woods, savannas, and grassland with farms
+BARE = 16
+OPEN = (7, 15, BARE, CODES["HerbaceousVegetation"])
+
+
+def shade(
+    around: Callable[[int], Bytes],
+    cover: Bytes,
+    codes: Bytes,
+    noise: NoiseField,
+    at: tuple[int, int, int],
+    with_lines: bool,
+) -> Floats | None:
+    """What is laid over what is drawn: relief on wild land at 150 m, on bare ground at 10 m, rows of crops at 0.6 m.
+
+    Args:
+        around: gives the base map of the window and so many pixels more on every side, see `relief`.
+        cover: of the cells, see `terraloom.data.cover.cells`.
+        codes: likewise, what the network is told.
+        noise: of the planet.
+        at: level whose pixels the cells are, x and y of the first.
+        with_lines: whether the network of `RIM_LEVEL` knows lines.
+
+    Returns:
+        float32 (4, 4h, 4w): share of it in what is drawn, its contrast at least and at most, and light, of variance 1;
+        None for other levels and without lines.
+    """
+    level, x, y = at
+    if not with_lines:
+        return None
+    if level + 2 == FIELD_LEVEL:
+        return relief(around(MARGIN), cover, noise, at)
+    if level + 2 == RIM_LEVEL:
+        return bare(cover, noise, at)
+    return rows(codes, noise, level + 2, x, y) if level + 2 == ROW_LEVEL else None
+
+
+def relief(base: Bytes, cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
+    """What shows of a planet's relief on the pixels of zoom 10.
+
+    Args:
+        base: uint8 (3, h + 2 MARGIN, w + 2 MARGIN) base map of the window and around it.
+        cover: uint8 (4h, 4w) of its cells, see `terraloom.data.cover.cells`.
+        noise: of the planet.
+        at: level whose pixels the cells are, 8, x and y of the first.
+
+    Returns:
+        float32 (4, 16h, 16w), see `shade`.
+    """
+    level, x, y = at
+    image = torch.from_numpy(base)[None].float() / 127.5 - 1
+    grey = image.mean(1, keepdim=True)
+    uneven = blurred((grey - blurred(grey, *NEAR)) ** 2, *WIDE).sqrt()
+    inner = slice(MARGIN, -MARGIN)
+    uneven = F.interpolate(uneven[..., inner, inner], scale_factor=16, mode="bilinear")[0, 0]
+    rough = ((uneven - FLAT) / (ROUGH - FLAT)).clamp(0, 1)
+    share = _share(cover, OPEN) + _share(cover, GRADED) * rough
+    least = torch.maximum(SHOWN * uneven, _sand(cover, noise, at))
+    return _shade(share, least, noise, at)
+
+
+def bare(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats | None:
+    """Relief of bare ground alone, at any level; see `shade`. None where there is none."""
+    if not (cover == BARE).any():
+        return None
+    return _shade(_share(cover, (BARE,)), _sand(cover, noise, at), noise, at)
+
+
+def _shade(share: Tensor, least: Tensor, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
+    level, x, y = at
+    light = lit(noise, level + 2, 4 * x, 4 * y, *share.shape)
+    return np.stack([share.numpy(), least.numpy(), np.full_like(light, np.inf), light])
+
+
+def _sand(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Tensor:
+    """The least contrast of bare ground, 0 elsewhere."""
+    level, x, y = at
+    height, width = (4 * n for n in cover.shape)
+    hills = _smooth(noise, HILLS, level + 2, 4 * x, 4 * y, height, width).astype(np.float32)
+    return SAND * torch.exp(VARIED * torch.from_numpy(hills)) * _share(cover, (BARE,))
+
+
+def lit(noise: NoiseField, level: int, x: int, y: int, height: int, width: int) -> Floats:
+    """How much brighter than even ground slopes are at the pixels of a window, of variance about 1, float32 (h, w)."""
+    z = _height(noise, level, x - 1, y - 1, height + 2, width + 2)
+    east = z[1:-1, 2:] - z[1:-1, :-2]
+    south = z[2:, 1:-1] - z[:-2, 1:-1]
+    rows = 1 - 2 * (y + np.arange(height) + 0.5) / level_size(level)
+    high = np.clip(np.degrees(np.arctan(np.sinh(np.pi * rows))) / TROPIC, -1, 1)[:, None]
+    # the sun stands in the east, and towards the equator: what rises towards it lies in shadow
+    light = -(east + high * south) / (STEEP * np.sqrt((1 + high**2) / 2))
+    return np.asarray(light, np.float32)
+
+
+def _height(noise: NoiseField, level: int, *window: int) -> Any:
+    """Ridges where noise is zero, of x, y, height and width."""
+    octaves = ((level - DEPTH + k, 2.0 ** (-FALL * k)) for k in range(DEPTH))
+    return -sum(tall * np.abs(_smooth(noise, zoom, level, *window)) for zoom, tall in octaves)
+
+
+def _smooth(
+    noise: NoiseField, zoom: int, level: int, x: int, y: int, height: int, width: int
+) -> Any:
+    """Cubic splines through noise of a coarser zoom, so that slopes are smooth, of variance about 1."""
+    per = 1 << level - zoom
+    rows, down = _spline(y, height, per)
+    columns, across = _spline(x, width, per)
+    top, left = int(rows[0]), int(columns[0])
+    drawn = noise.window(zoom, left, top, int(columns[-1]) - left + 4, int(rows[-1]) - top + 4)[0]
+    lines: Any = sum(across[k] * drawn[:, columns - left + k] for k in range(4))
+    return sum(down[k][:, None] * lines[rows - top + k] for k in range(4)) / EVEN
+
+
+def _spline(
+    start: int, count: int, per: int
+) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.float64]]]:
+    """The first of four neighbours of each pixel among those `per` times wider, and the weights of all four."""
+    at = (start + np.arange(count) + 0.5) / per - 0.5
+    first = np.floor(at).astype(np.int64)
+    f = at - first
+    cubes = (1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3
+    return first - 1, [cube / 6 for cube in cubes]
+
+
+def _share(cover: Bytes, classes: tuple[int, ...]) -> Tensor:
+    """How much of the pixels around each is of some classes, (4 h, 4 w) of cells (h, w)."""
+    inside = torch.from_numpy(np.isin(cover, classes).astype(np.float32))[None, None]
+    return F.interpolate(blurred(inside, *EDGE), scale_factor=4, mode="bilinear")[0, 0]
