@@ -125,7 +125,7 @@ def test_single_images_are_refined_by_the_network_of_their_gsd(
 
 def test_neighbours_to_draw_ahead_are_of_the_levels_own_blocks(make: Any, duo: Path) -> None:
     world = make(duo, block=512)
-    assert [world.side(level) for level in (6, 8, 12, 14)] == [512, 256, 256, 512]
+    assert [world.side(level) for level in (6, 8, 12, 14)] == [256, 256, 256, 512]
     x, y = corner(12)
     (key,) = world.blocks(12, x, y, 8, 8)
     around = _neighbours(world, key)

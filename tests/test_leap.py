@@ -164,26 +164,27 @@ def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any, leaping: Path, le
 def test_evaluation_walks_as_the_world_does(
     make: Any, leaping: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    view = 2 * VIEW  # the exact halo is wide
     exact = engines.geometry(find(leaping)).exact  # of both networks
     world = make(leaping, base=None)
     monkeypatch.setattr(
         engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16)
     )  # the halo of `make`
-    roller = Roller(find(leaping), VIEW, engine="torch")
+    roller = Roller(find(leaping), view, engine="torch")
     links = {link.level: link for link in roller(31.0, 30.0, seed=7)}
     assert list(links) == [8, 10, 12, 14, 16, 18]
     few = roller(31.0, 30.0, seed=7, finest=12)
     assert [link.level for link in few] == [8, 10, 12]
     assert np.array_equal(few[-1].rgb, links[12].rgb)
     for level, link in links.items():
-        drawn = world.level(level, link.x, link.y, VIEW, VIEW).astype(int)
+        drawn = world.level(level, link.x, link.y, view, view).astype(int)
         assert np.abs(drawn - link.rgb).max() <= 1
-        assert link.rgb.shape == (3, VIEW, VIEW) and link.parent.shape == (3, VIEW // 4, VIEW // 4)
-        means = link.rgb.reshape(3, VIEW // 4, 4, VIEW // 4, 4).mean((2, 4))
+        assert link.rgb.shape == (3, view, view) and link.parent.shape == (3, view // 4, view // 4)
+        means = link.rgb.reshape(3, view // 4, 4, view // 4, 4).mean((2, 4))
         if level in (10, 14, 18):
             assert np.abs(means - link.parent).max() <= 1
     off = (links[14].x - 4 * links[12].x) // 4, (links[14].y - 4 * links[12].y) // 4
-    part = links[12].rgb[:, off[1] : off[1] + VIEW // 4, off[0] : off[0] + VIEW // 4]
+    part = links[12].rgb[:, off[1] : off[1] + view // 4, off[0] : off[0] + view // 4]
     assert np.array_equal(part, links[14].parent)
 
 
