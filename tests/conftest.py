@@ -35,6 +35,21 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def leaping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny cascade that leaps, is asked twice and told lines, and a smaller one for its coarse levels."""
+    from cascade_model import tiny
+
+    from terraloom.data.uses import WITH_SITES
+    from terraloom.weights import COARSE, save_model
+
+    folder = tmp_path_factory.mktemp("weights") / "leaping"
+    root = tiny(3, sigmas=(1.0, 0.5), leap=True, cover_classes=WITH_SITES, lines=True)
+    save_model(root, folder)
+    save_model(tiny(4, sigmas=(1.0, 0.5), leap=True), folder / COARSE)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base map of the whole planet, 1 degree cells with random colours, EPSG:4326."""
     path = tmp_path_factory.mktemp("base") / "base.tif"

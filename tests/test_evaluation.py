@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from terraloom.world import World
 from terraloom.world import engine as engines
 
 GRASS, FIELDS, CITY = 10, 12, 13  # IGBP
+VIEW = 352  # pixels, just wide enough for exact halos
 
 
 def blocks(rng: np.random.Generator, side: int, cell: int) -> np.ndarray:
@@ -283,3 +285,29 @@ def test_bad_input(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(BadPack):
         evaluate(checkpoint, tmp_path / "p", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_walks_as_the_world_does(
+    make: Any, leaping: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = engines.geometry(find(leaping)).exact  # of both networks
+    world = make(leaping, base=None)
+    monkeypatch.setattr(
+        engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16)
+    )  # the halo of `make`
+    roller = Roller(find(leaping), VIEW, engine="torch")
+    links = {link.level: link for link in roller(31.0, 30.0, seed=7)}
+    assert list(links) == [8, 10, 12, 14, 16, 18]
+    few = roller(31.0, 30.0, seed=7, finest=12)
+    assert [link.level for link in few] == [8, 10, 12]
+    assert np.array_equal(few[-1].rgb, links[12].rgb)
+    for level, link in links.items():
+        drawn = world.level(level, link.x, link.y, VIEW, VIEW).astype(int)
+        assert np.abs(drawn - link.rgb).max() <= 1
+        assert link.rgb.shape == (3, VIEW, VIEW) and link.parent.shape == (3, VIEW // 4, VIEW // 4)
+        means = link.rgb.reshape(3, VIEW // 4, 4, VIEW // 4, 4).mean((2, 4))
+        if level in (10, 14, 18):
+            assert np.abs(means - link.parent).max() <= 1
+    off = (links[14].x - 4 * links[12].x) // 4, (links[14].y - 4 * links[12].y) // 4
+    part = links[12].rgb[:, off[1] : off[1] + VIEW // 4, off[0] : off[0] + VIEW // 4]
+    assert np.array_equal(part, links[14].parent)

@@ -10,9 +10,7 @@ import pytest
 import torch
 from cascade_model import corner, tiny
 
-from terraloom.data.uses import WITH_SITES
 from terraloom.errors import BadCheckpoint, InvalidInput
-from terraloom.evaluation.rollout import Roller
 from terraloom.models.waves import (
     LEAP_WAVES,
     WAVES,
@@ -32,8 +30,6 @@ from terraloom.world import engine as engines
 from terraloom.world.blocks import reduce2
 
 BLOCK = 256
-
-VIEW = 256  # pixels, wide enough for exact halos
 
 
 def images(seed: int, *shape: int) -> torch.Tensor:
@@ -110,16 +106,6 @@ def test_a_network_that_begins_to_leap_sees_waves_as_before() -> None:
     torch.testing.assert_close(one.head.bias, tiny(4).head.bias)
 
 
-@pytest.fixture(scope="module")
-def leaping(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny cascade that leaps, is asked twice and told lines, and a smaller one for its coarse levels."""
-    folder = tmp_path_factory.mktemp("weights") / "leaping"
-    root = tiny(3, sigmas=(1.0, 0.5), leap=True, cover_classes=WITH_SITES, lines=True)
-    save_model(root, folder)
-    save_model(tiny(4, sigmas=(1.0, 0.5), leap=True), folder / COARSE)
-    return folder
-
-
 @pytest.mark.parametrize("level", [8, 12, 16])
 def test_the_level_between_is_what_the_leap_shows_on_average(
     make: Any, leaping: Path, level: int
@@ -159,33 +145,6 @@ def test_blocks_of_a_leap_fit_and_other_sizes_agree(make: Any, leaping: Path, le
     assert np.array_equal(np.concatenate(alone[::-1], -1), whole)
     other = make(leaping, block=2048).level(*window).astype(int)
     assert np.abs(other - whole).max() <= 1
-
-
-def test_evaluation_walks_as_the_world_does(
-    make: Any, leaping: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    view = 2 * VIEW  # the exact halo is wide
-    exact = engines.geometry(find(leaping)).exact  # of both networks
-    world = make(leaping, base=None)
-    monkeypatch.setattr(
-        engines, "geometry", lambda checkpoint: engines.Geometry(exact, exact, 16)
-    )  # the halo of `make`
-    roller = Roller(find(leaping), view, engine="torch")
-    links = {link.level: link for link in roller(31.0, 30.0, seed=7)}
-    assert list(links) == [8, 10, 12, 14, 16, 18]
-    few = roller(31.0, 30.0, seed=7, finest=12)
-    assert [link.level for link in few] == [8, 10, 12]
-    assert np.array_equal(few[-1].rgb, links[12].rgb)
-    for level, link in links.items():
-        drawn = world.level(level, link.x, link.y, view, view).astype(int)
-        assert np.abs(drawn - link.rgb).max() <= 1
-        assert link.rgb.shape == (3, view, view) and link.parent.shape == (3, view // 4, view // 4)
-        means = link.rgb.reshape(3, view // 4, 4, view // 4, 4).mean((2, 4))
-        if level in (10, 14, 18):
-            assert np.abs(means - link.parent).max() <= 1
-    off = (links[14].x - 4 * links[12].x) // 4, (links[14].y - 4 * links[12].y) // 4
-    part = links[12].rgb[:, off[1] : off[1] + view // 4, off[0] : off[0] + view // 4]
-    assert np.array_equal(part, links[14].parent)
 
 
 def test_networks_of_one_cascade_leap_all_or_none(leaping: Path, tmp_path: Path) -> None:

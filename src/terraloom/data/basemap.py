@@ -54,11 +54,16 @@ def pairs(
     return out
 
 
-def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 88) -> None:
+def build(
+    data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 87
+) -> dict[str, float]:
     """Write the base map as a WebP-compressed COG; `quality` keeps it within 16 MB. Takes half an hour.
 
     Pixels of the published zoom 6 become means (terraloom.data.restore): where zoom 8 exists its own, elsewhere those
     that a network finds which learned from these. Towns lose the yellow that Blue Marble lends them.
+
+    Returns:
+        How far samples and what was restored are from means of tiles that were not learned from, of 255.
     """
     size, ground = level_size(BASE_LEVEL), Ground.open()
     step, count = 2 * MERCATOR_EDGE / size, size // TILE
@@ -72,10 +77,6 @@ def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 88)
         tile = _restored(model, samples, ground, *place, count)
         for name, rgb in (("samples", samples[place]), ("restored", tile)):
             errors.setdefault(name, []).append(np.square(rgb - means[place].astype(float)).mean())
-    print(
-        {name: round(float(np.mean(e)) ** 0.5, 2) for name, e in errors.items()},
-        "of 255 from means, tiles held out",
-    )
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         raw, done = Path(folder) / "raw.tif", Path(folder) / "done.tif"
         with rasterio.open(
@@ -112,6 +113,7 @@ def build(data_dir: Path, out: Path = ASSETS / "basemap.tif", quality: int = 88)
             overviews="none",
         )
         os.replace(done, out)
+    return {name: float(np.mean(squares)) ** 0.5 for name, squares in errors.items()}
 
 
 def _restored(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,20 +46,41 @@ class Kind:
     house: float = 0.0  # half the width of the house
 
 
+class Found(NamedTuple):
+    """Where n cells lie among the districts of a kind."""
+
+    table: Floats  # uniform numbers in 0..1, a power of two of them
+    points: Floats  # (2, 3, n), see `_nearest`
+    cells: list[Floats]  # y (n,) and x (n,) of their middles, units
+
+    def some(self, which: npt.NDArray[np.bool_]) -> Found:
+        """The same of some of the cells."""
+        return Found(self.table, self.points[..., which], [v[which] for v in self.cells])
+
+
+def under(noise: NoiseField, kind: Kind, cells: list[Floats]) -> Found:
+    """Find the districts under cells, y (n,) and x (n,) of their middles in units."""
+    table = share_below(noise.window(TABLE_LEVEL, 0, 0, TABLE, TABLE)[0]).ravel()
+    points = _nearest(noise, kind.zoom, cells) if len(cells[0]) else np.zeros((2, 3, 0))
+    return Found(table, points, cells)
+
+
 class District:
     """The districts of a kind under n cells; arrays (n, pixels), or (n, 1) for what a cell has once."""
 
     def __init__(
-        self,
-        kind: Kind,
-        noise: NoiseField,
-        table: Floats,
-        cells: list[Floats],
-        pixels: tuple[Floats, Floats],
+        self, kind: Kind, found: Found, pixels: tuple[Floats, Floats] = (np.zeros(1), np.zeros(1))
     ) -> None:
-        """Find the district of each cell, middle at y (n,) and x (n,), and where its pixels lie in it; all in units."""
-        self.kind, self._table = kind, table
-        own, other = _nearest(noise, kind.zoom, cells)[..., None]
+        """Place pixels in the district of each cell.
+
+        Args:
+            kind: of all cells.
+            found: see `under`.
+            pixels: how far from the middle of a cell each is, y and x, units; without them the middle itself.
+        """
+        self.kind, (table, points, cells) = kind, found
+        self._table = table
+        own, other = points[..., None]
         dy, dx = (
             (v[:, None] - o + p).astype(np.float32)
             for v, o, p in zip(cells, own[:2], pixels, strict=True)

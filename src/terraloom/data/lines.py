@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from terraloom.data.districts import MAIN, TABLE, TABLE_LEVEL, UNITS, District, Kind
+from terraloom.data.districts import MAIN, UNITS, District, Found, Kind, under
 from terraloom.data.uses import CODES
-from terraloom.noise import NoiseField, share_below
+from terraloom.noise import NoiseField
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]  # float32, and float64 where places are
+Ints = npt.NDArray[np.int64]
 PIXELS = 4  # along a cell
 HALF = 1.2  # pixels, half the width of a line
 
@@ -68,21 +69,17 @@ def lines(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> npt.ND
         float32 (16, h, w) of 0..1, pixels of a cell row by row.
     """
     out = np.zeros((codes.size, PIXELS * PIXELS), np.float32)
-    table = _table(noise)
     unit = 2.0 ** (UNITS - level)
     off = (np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit
     pixels = np.repeat(off, PIXELS), np.tile(off, PIXELS)  # y and x from the middle of a cell
-    for kind, names in KINDS.items():
-        rows, columns = np.nonzero(np.isin(codes, [CODES[name] for name in names]))
-        cells = [(start + at + 0.5) * PIXELS * unit for start, at in ((y, rows), (x, columns))]
-        if not kind.lot and len(rows):
-            middle = District(kind, noise, table, cells, (np.zeros(1), np.zeros(1)))
+    for kind in KINDS:
+        at, found = _under(kind, codes, noise, PIXELS * unit, x, y)
+        if not kind.lot and len(at):
             reach = HALF * unit + MAIN * kind.road + np.hypot(off[0], off[0])
-            near = middle.to_any()[:, 0] < reach
-            rows, columns, cells = rows[near], columns[near], [v[near] for v in cells]
-        if len(rows):
-            away = District(kind, noise, table, cells, pixels).away() / np.float32(unit)
-            at = rows * codes.shape[1] + columns
+            near = District(kind, found).to_any()[:, 0] < reach
+            at, found = at[near], found.some(near)
+        if len(at):
+            away = District(kind, found, pixels).away() / np.float32(unit)
             out[at] = np.maximum(out[at], np.clip(HALF - away, 0, 1))
     return np.ascontiguousarray(out.T).reshape(PIXELS * PIXELS, *codes.shape)
 
@@ -100,15 +97,12 @@ def fields(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Float
     Returns:
         float32 (4, h, w), y and x of either in `UNITS`; 0 where there are no fields.
     """
-    out = np.zeros((4, *codes.shape), np.float32)
-    table, unit = _table(noise), 2.0 ** (UNITS - level)
+    out = np.zeros((4, codes.size), np.float32)
     for kind in TONED:
-        rows, columns = np.nonzero(np.isin(codes, [CODES[name] for name in KINDS[kind]]))
-        if len(rows):
-            cells = [(start + at + 0.5) * unit for start, at in ((y, rows), (x, columns))]
-            district = District(kind, noise, table, cells, (np.zeros(1), np.zeros(1)))
-            out[:, rows, columns] = district.places()[..., 0]
-    return out
+        at, found = _under(kind, codes, noise, 2.0 ** (UNITS - level), x, y)
+        if len(at):
+            out[:, at] = District(kind, found).places()[..., 0]
+    return out.reshape(4, *codes.shape)
 
 
 def rows(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats:
@@ -126,16 +120,21 @@ def rows(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats:
         variance 1.
     """
     h, w = codes.shape
-    out = np.zeros((4, h, w, PIXELS, PIXELS), np.float32)
-    at, columns = np.nonzero(np.isin(codes, [CODES[name] for name in KINDS[FIELDS]]))
+    out = np.zeros((4, h * w, PIXELS, PIXELS), np.float32)
+    unit = 2.0 ** (UNITS - level)
+    at, found = _under(FIELDS, codes, noise, PIXELS * unit, x, y)
     if len(at):
-        table, unit = _table(noise), 2.0 ** (UNITS - level)
-        cells = [(start + v + 0.5) * PIXELS * unit for start, v in ((y, at), (x, columns))]
-        district = District(FIELDS, noise, table, cells, (np.zeros(1), np.zeros(1)))
         off = ((np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit).astype(np.float32)
-        out[:, at, columns] = district.stripes(off[:, None], off).reshape(4, -1, PIXELS, PIXELS)
-    return np.ascontiguousarray(out.transpose(0, 1, 3, 2, 4)).reshape(4, PIXELS * h, PIXELS * w)
+        stripes = District(FIELDS, found).stripes(off[:, None], off)
+        out[:, at] = stripes.reshape(4, -1, PIXELS, PIXELS)
+    cells = out.reshape(4, h, w, PIXELS, PIXELS).transpose(0, 1, 3, 2, 4)
+    return np.ascontiguousarray(cells).reshape(4, PIXELS * h, PIXELS * w)
 
 
-def _table(noise: NoiseField) -> Floats:
-    return share_below(noise.window(TABLE_LEVEL, 0, 0, TABLE, TABLE)[0]).ravel()
+def _under(
+    kind: Kind, codes: Bytes, noise: NoiseField, side: float, x: int, y: int
+) -> tuple[Ints, Found]:
+    """Which cells of a window, `side` units wide, are of a kind, (n,), and where they lie among its districts."""
+    rows, columns = np.nonzero(np.isin(codes, [CODES[name] for name in KINDS[kind]]))
+    cells = [(start + at + 0.5) * side for start, at in ((y, rows), (x, columns))]
+    return rows * codes.shape[1] + columns, under(noise, kind, cells)

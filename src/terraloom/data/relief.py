@@ -19,6 +19,7 @@ from torch import Tensor
 
 from terraloom.data.layout import FIELD_LEVEL, RIM_LEVEL
 from terraloom.data.lines import rows
+from terraloom.data.patches import curved
 from terraloom.data.uses import CODES
 from terraloom.grid import level_size
 from terraloom.models.blur import blurred
@@ -29,7 +30,6 @@ Floats = npt.NDArray[np.float32]
 ROW_LEVEL = 18  # whose pixels are as fine as rows of crops
 DEPTH = 4  # octaves of height, the last with creases two pixels apart
 FALL = 0.8  # how heights fall with the width of an octave
-EVEN = 0.48  # standard deviation of cubic splines through noise, on the average of places
 STEEP = 0.43  # standard deviation of what `lit` sums up
 TROPIC = 20.0  # degrees of latitude where the morning's sun stands as much to the south, or north, as to the east
 NEAR = (1.5, 4)  # pixels of the base map: Gaussian under which it is even
@@ -120,7 +120,7 @@ def _sand(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Tensor:
     """The least contrast of bare ground, 0 elsewhere."""
     level, x, y = at
     height, width = (4 * n for n in cover.shape)
-    hills = _smooth(noise, HILLS, level + 2, 4 * x, 4 * y, height, width).astype(np.float32)
+    hills = curved(noise, HILLS, level + 2, 4 * x, 4 * y, height, width).astype(np.float32)
     return SAND * torch.exp(VARIED * torch.from_numpy(hills)) * _share(cover, (BARE,))
 
 
@@ -139,31 +139,7 @@ def lit(noise: NoiseField, level: int, x: int, y: int, height: int, width: int) 
 def _height(noise: NoiseField, level: int, *window: int) -> Any:
     """Ridges where noise is zero, of x, y, height and width."""
     octaves = ((level - DEPTH + k, 2.0 ** (-FALL * k)) for k in range(DEPTH))
-    return -sum(tall * np.abs(_smooth(noise, zoom, level, *window)) for zoom, tall in octaves)
-
-
-def _smooth(
-    noise: NoiseField, zoom: int, level: int, x: int, y: int, height: int, width: int
-) -> Any:
-    """Cubic splines through noise of a coarser zoom, so that slopes are smooth, of variance about 1."""
-    per = 1 << level - zoom
-    rows, down = _spline(y, height, per)
-    columns, across = _spline(x, width, per)
-    top, left = int(rows[0]), int(columns[0])
-    drawn = noise.window(zoom, left, top, int(columns[-1]) - left + 4, int(rows[-1]) - top + 4)[0]
-    lines: Any = sum(across[k] * drawn[:, columns - left + k] for k in range(4))
-    return sum(down[k][:, None] * lines[rows - top + k] for k in range(4)) / EVEN
-
-
-def _spline(
-    start: int, count: int, per: int
-) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.float64]]]:
-    """The first of four neighbours of each pixel among those `per` times wider, and the weights of all four."""
-    at = (start + np.arange(count) + 0.5) / per - 0.5
-    first = np.floor(at).astype(np.int64)
-    f = at - first
-    cubes = (1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3
-    return first - 1, [cube / 6 for cube in cubes]
+    return -sum(tall * np.abs(curved(noise, zoom, level, *window)) for zoom, tall in octaves)
 
 
 def _share(cover: Bytes, classes: tuple[int, ...]) -> Tensor:

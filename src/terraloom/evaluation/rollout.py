@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from terraloom.data.cover import cells
 from terraloom.data.ground import Ground
-from terraloom.data.layout import RIM_LEVEL, told, toned
-from terraloom.data.relief import shade
 from terraloom.data.uses import COVER_OF, UNKNOWN_COVER
 from terraloom.data.waters import water
 from terraloom.errors import InvalidInput
@@ -20,7 +18,7 @@ from terraloom.noise import NoiseField
 from terraloom.weights import Checkpoint
 from terraloom.world import engine as engines
 from terraloom.world.basemap import BaseMap
-from terraloom.world.blocks import reduce2
+from terraloom.world.blocks import given, reduce2
 
 Pixels = npt.NDArray[np.uint8]
 SCALE = 4
@@ -94,15 +92,15 @@ class Roller:
         self, rgb: Pixels, level: int, x: int, y: int, noise: NoiseField, known: bool
     ) -> list[Link]:
         """The views of the two levels that a leap from the middle of `rgb` draws at once."""
-        given = (SCALE * self.view + 2 * self.halo) // SCALE**2
-        cut, rim = (self.cells - given) // 2, self.halo // SCALE
-        rgb = rgb[:, cut : cut + given, cut : cut + given]
-        cells = Window(
-            level - 2, SCALE * (x + cut), SCALE * (y + cut), SCALE * given, SCALE * given
+        count = (SCALE * self.view + 2 * self.halo) // SCALE**2
+        cut, rim = (self.cells - count) // 2, self.halo // SCALE
+        rgb = rgb[:, cut : cut + count, cut : cut + count]
+        square = Window(
+            level - 2, SCALE * (x + cut), SCALE * (y + cut), SCALE * count, SCALE * count
         )
-        drawn, cover = self._draw(rgb, level, cells, noise, known)
+        drawn, cover = self._draw(rgb, level, square, noise, known)
         between, cover = reduce2(reduce2(drawn)), _middle(cover, rim)
-        above = Window(level - 4, x + cut, y + cut, given, given)
+        above = Window(level - 4, x + cut, y + cut, count, count)
         first = _link(level - 2, above, _middle(rgb, rim // SCALE), between, cover)
         off = self._aligned((self.view - self.view // SCALE) // 2)  # cells around the finer view
         end = off + self.view // SCALE
@@ -119,34 +117,28 @@ class Roller:
     ) -> tuple[Pixels, Pixels]:
         """What is drawn of a parent under a window of cells, without the halo, and the cells' land cover."""
         cover, layers = cells(self.ground, window)
-        side = SCALE * window.width
-        if not known:
-            layers = np.zeros_like(layers)
-        known_cover = cover if known else np.full_like(cover, UNKNOWN_COVER)
-        at = window.level, window.x, window.y
-        codes, layers = told(known_cover, layers, noise, at, *self._checkpoint.knows(level))
-        lr = rgb.astype(np.float32) / 127.5 - 1
-        gsd = (window.gsd / SCALE).astype(np.float32)
-        field = noise.window(level, SCALE * window.x, SCALE * window.y, side, side, channels=3)
-        with_lines = self._checkpoint.knows(RIM_LEVEL)[1]
+        x, y, side = (SCALE * v for v in (window.x, window.y, window.width))
+        wet = water(self.ground, level, x, y, (side, side))
+        told = (cover, layers) if known else (np.full_like(cover, UNKNOWN_COVER), 0 * layers)
 
         def around(margin: int) -> Pixels:
             left, top = (v // SCALE - margin for v in (window.x, window.y))
             size = window.width // SCALE + 2 * margin
             return self.base.with_shores(self.ground, left, top, size, size)
 
-        corner = SCALE * window.x, SCALE * window.y
-        given = engines.Given(
-            lr,
-            codes,
-            layers,
-            gsd,
-            field,
-            toned(known_cover, noise, at, with_lines),
-            shade(around, known_cover, codes, noise, at, with_lines),
-            water(self.ground, level, *corner, (side, side)) if known else None,
+        everything = given(
+            noise,
+            self._checkpoint.knows,
+            level,
+            x,
+            y,
+            rgb,
+            *told,
+            window.gsd / SCALE,
+            around,
+            wet if known else None,
         )
-        return self._engine(level, side)(given), COVER_OF[cover]
+        return self._engine(level, side)(everything), COVER_OF[cover]
 
     def _engine(self, level: int, side: int) -> engines.Engine:
         """The engine of a level; one network draws squares of one side."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -175,29 +176,62 @@ class Pyramid:
         window = Window(level - STEP, left, int(rows[0]), count, int(rows[-1] - rows[0]) + 1)
         cover, layers = cells(self._ground, window, not self._base.is_own)
         cover, layers = cover[rows - window.y], layers[:, rows - window.y]
-        at = level - STEP, left, top
-        codes, layers = told(cover, layers, self._noise, at, *self._knows(level))
-        with_lines = self._knows(RIM_LEVEL)[1]
 
         def around(margin: int) -> Pixels:
             left, top = ((v >> level - parent) - margin for v in (x, y))
             size = lr.shape[-1] + 2 * margin
             return self.region(parent, left, top, size, size)
 
-        noise = self._noise.window(level, x, y, side, side, channels=3)
+        gsd = gsd_at(window.lat[rows - window.y], level)
+        wet = None if self._base.is_own else water(self._ground, level, x, y, (side, side))
         self.drawn += 1
         return self._engines[level](
-            Given(
-                lr.astype(np.float32) / 127.5 - 1,
-                codes,
-                layers,
-                gsd_at(window.lat[rows - window.y], level).astype(np.float32),
-                noise,
-                toned(cover, self._noise, at, with_lines),
-                shade(around, cover, codes, self._noise, at, with_lines),
-                None if self._base.is_own else water(self._ground, level, x, y, (side, side)),
-            )
+            given(self._noise, self._knows, level, x, y, lr, cover, layers, gsd, around, wet)
         )
+
+
+def given(
+    noise: NoiseField,
+    knows: Callable[[int], tuple[int, bool]],
+    level: int,
+    x: int,
+    y: int,
+    lr: Pixels,
+    cover: Pixels,
+    layers: Floats,
+    gsd: npt.NDArray[Any],
+    around: Callable[[int], Pixels],
+    wet: Floats | None,
+) -> Given:
+    """What a planet gives to an engine for a window.
+
+    Args:
+        noise: of the planet.
+        knows: what a level's network can be told, see `Checkpoint.knows`.
+        level: that is drawn.
+        x: of the window's first pixel, a multiple of `SCALE`.
+        y: likewise.
+        lr: uint8 (3, ...), the parent.
+        cover: (h, w) of the cells, see `terraloom.data.cover.cells`.
+        layers: likewise.
+        gsd: (h,) metres per pixel of the level.
+        around: see `terraloom.data.relief.shade`.
+        wet: (4h, 4w), see `terraloom.data.waters.water`; None without shores.
+    """
+    at = level - STEP, x // SCALE, y // SCALE
+    height, width = (SCALE * n for n in cover.shape)
+    codes, layers = told(cover, layers, noise, at, *knows(level))
+    _, with_lines = knows(RIM_LEVEL)
+    return Given(
+        lr.astype(np.float32) / 127.5 - 1,
+        codes,
+        layers,
+        gsd.astype(np.float32),
+        noise.window(level, x, y, width, height, channels=3),
+        toned(cover, noise, at, with_lines),
+        shade(around, cover, codes, noise, at, with_lines),
+        wet if wet is not None and wet.any() else None,
+    )
 
 
 def reduce2(pixels: Pixels) -> Pixels:

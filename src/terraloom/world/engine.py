@@ -194,8 +194,6 @@ class _Cascade:
         *inputs, tones, shade, covered = given
         parent, *told, eps = (torch.from_numpy(np.ascontiguousarray(a))[None] for a in inputs)
         land = parent
-        if covered is not None and not covered.any():
-            covered = None
         if covered is not None:
             wet = torch.from_numpy(covered)[None, None]
             land, sea = unmixed(parent, F.avg_pool2d(wet, wet.shape[-1] // parent.shape[-1]))
