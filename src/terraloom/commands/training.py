@@ -213,7 +213,7 @@ def data_basemap(data_dir: DataDir, output: OutFile) -> None:
 @data.command("ground")
 def data_ground(data_dir: DataDir, output: OutFile) -> None:
     """Build the rasters of what is really there into a folder: land cover and Natural Earth."""
-    from terraloom.data.ground import build
+    from terraloom.data.ground_maps import build
 
     build(data_dir, output)
     typer.echo(output)

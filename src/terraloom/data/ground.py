@@ -6,10 +6,7 @@ Mercator zoom 8 (611 m at the equator). A cell's value depends on its position a
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rasterio.features
 from affine import Affine
 from numpy.lib.stride_tricks import sliding_window_view
 from rasterio.windows import Window as RasterWindow
@@ -37,18 +33,9 @@ MERCATOR_EDGE = 20037508.342789244
 COVER_GRID = Affine(0.05, 0, -180, 0, -0.05, 90)
 FARMS, FARMED = (12, 14), 0.1  # classes of farmland, and their share where farms are common
 SQUARE = 0.25  # degrees
-
-SOURCES = {
-    "land": ("10m_land", "10m_minor_islands"),
-    "river": (
-        "10m_rivers_lake_centerlines_scale_rank",
-        "10m_rivers_europe",
-        "10m_rivers_north_america",
-    ),
-    "lake": ("10m_lakes", "10m_lakes_europe", "10m_lakes_north_america"),
-    "glacier": ("10m_glaciated_areas",),
-    "urban": ("50m_urban_areas",),
-}
+# bits of the mask above those of the layers: how wide a river is, 0 for one that is mostly dry
+WIDTHS = (0.0, 60.0, 160.0, 500.0)  # metres
+WIDTH_BIT = 6
 
 
 class Ground:
@@ -196,73 +183,3 @@ def _read_cover(path: Path) -> Bytes:
             f"land cover {path} holds class {bad[0]}; IGBP classes are 0..16, 18 is unknown"
         )
     return classes
-
-
-def build(data_dir: Path, out_dir: Path = ASSETS) -> None:
-    """Make `landcover.tif` and `ground.tif` from `aux/` of the data folder (a few minutes)."""
-    aux = Path(data_dir) / "aux"
-    with rasterio.open(aux / "mcd12c1_2019_igbp.tif") as src:
-        cover = src.read(1)
-    profile = dict(
-        driver="GTiff", dtype="uint8", count=1, tiled=True, compress="zstd", zstd_level=9
-    )
-    with rasterio.open(
-        out_dir / "landcover.tif",
-        "w",
-        width=7200,
-        height=3600,
-        crs="EPSG:4326",
-        transform=COVER_GRID,
-        **profile,
-    ) as dst:
-        dst.write(cover, 1)
-    size = level_size(MASK_LEVEL)
-    step = 2 * MERCATOR_EDGE / size
-    shapes = {name: [g for f in files for g in _shapes(aux, f)] for name, files in SOURCES.items()}
-    with rasterio.open(
-        out_dir / "ground.tif",
-        "w",
-        width=size,
-        height=size,
-        crs="EPSG:3857",
-        transform=Affine(step, 0, -MERCATOR_EDGE, 0, -step, MERCATOR_EDGE),
-        blockxsize=512,
-        blockysize=512,
-        **profile,
-    ) as dst:
-        strip = 4096
-        for y in range(0, size, strip):
-            window = RasterWindow(0, y, size, strip)
-            dst.write(
-                _rasterize(shapes, dst.window_transform(window), strip, size), 1, window=window
-            )
-
-
-def _rasterize(shapes: dict[str, Any], transform: Any, height: int, width: int) -> Bytes:
-    """Bit mask of one strip; bit k is `LAYERS[k]`."""
-    mask = np.ones((height, width), np.uint8)  # bit 0: the maps know this place
-    for bit, name in enumerate(LAYERS[1:], start=1):
-        hit = rasterio.features.rasterize(
-            shapes[name], (height, width), transform=transform, dtype="uint8", default_value=1
-        )
-        mask |= hit << bit
-    return mask
-
-
-def _shapes(aux: Path, name: str) -> Iterator[dict[str, Any]]:
-    """Geometries of a gzipped GeoJSON in Web Mercator."""
-    with gzip.open(aux / "natural_earth" / f"{name}.geojson.gz") as file:
-        features = json.load(file)["features"]
-    for feature in features:
-        geometry = feature["geometry"]
-        if geometry:
-            yield {**geometry, "coordinates": _project(geometry["coordinates"])}
-
-
-def _project(coordinates: Any) -> Any:
-    """Nested lists of lon/lat degrees -> Web Mercator metres."""
-    if isinstance(coordinates[0][0], (int, float)):
-        lon, lat = np.asarray([c[:2] for c in coordinates], np.float64).T
-        y = np.arcsinh(np.tan(np.radians(np.clip(lat, -89.5, 89.5)))) / np.pi
-        return np.stack([lon / 180 * MERCATOR_EDGE, y * MERCATOR_EDGE], 1).tolist()
-    return [_project(part) for part in coordinates]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from terraloom.data.ground import LAYERS, MASK_LEVEL, Ground
+from terraloom.data.ground import LAYERS, MASK_LEVEL, WIDTH_BIT, WIDTHS, Ground
 from terraloom.data.patches import smooth
+from terraloom.grid import Window, level_size
 from terraloom.noise import NoiseField
 
 Bytes = npt.NDArray[np.uint8]
@@ -25,7 +26,7 @@ BENDS = (
 )  # zoom and standard deviation, in pixels of the maps, of bends
 REACH = 4  # pixels of the maps, further than shores bend
 BENDING = NoiseField(0)  # the same for all planets, for shores are what is really there
-HALF = 0.17  # pixels of the maps, half the width of a river: about 100 m
+WIDEST = 0.6  # pixels of the maps, half the width of a river at most
 STEPS = ((0, 0), (0, 1), (1, 0), (1, 1), (1, -1))  # from a pixel of a river to the next
 
 
@@ -45,8 +46,10 @@ def water(ground: Ground, level: int, x: int, y: int, shape: tuple[int, int]) ->
     per = 1 << level - MASK_LEVEL
     bits, (top, left) = _map(ground, per, x, y, shape)
     bit = {name: (bits >> k & 1).astype(bool) for k, name in enumerate(LAYERS)}
-    wet, river = ~bit["land"] | bit["lake"], bit["river"]
-    near = _widened(_widened(wet) & _widened(~wet)) | _widened(river)
+    wet = ~bit["land"] | bit["lake"]
+    half = _half_widths(np.asarray(bits >> WIDTH_BIT, np.uint8), top)
+    river = half > 0
+    near = widened(widened(wet) & widened(~wet)) | widened(river)
     # of pixels of the map: which one each row and column lies in, and how far from the middle of the first read one
     row, column = (
         (start + np.arange(count)) // per - first
@@ -68,13 +71,13 @@ def water(ground: Ground, level: int, x: int, y: int, shape: tuple[int, int]) ->
     ]
     covered = np.clip(0.5 + (_between(wet, at) - 0.5) * per, 0, 1)
     if river.any():
-        line = np.clip(0.5 + (HALF - _to_line(river, at)) * per, 0, 1)
+        line = np.clip(0.5 + _inside(half, at) * per, 0, 1)
         covered = np.maximum(covered, line)
     out[rows, columns] = covered
     return out
 
 
-def _widened(mask: Mask) -> Mask:
+def widened(mask: Mask) -> Mask:
     """With the eight neighbours of every pixel."""
     high = np.pad(mask, 1)
     rows = high[:-2] | high[1:-1] | high[2:]
@@ -102,19 +105,33 @@ def _between(wet: Mask, at: list[Any]) -> Any:
     return upper * (1 - share[0]) + lower * share[0]
 
 
-def _to_line(river: Mask, at: list[Any]) -> Any:
-    """Distance of places to the nearest line between neighbouring pixels of a river, 1 where none is near."""
+def _half_widths(width: Bytes, top: int) -> Floats:
+    """Half the width of the river in each pixel of the maps, in such pixels, 0 for none; `top` is the first row."""
+    metres = np.asarray(WIDTHS, np.float32)[width] / 2
+    rows = np.clip(top + np.arange(len(width)), 0, level_size(MASK_LEVEL) - 1)
+    first, last = int(rows[0]), int(rows[-1])
+    pixel = Window(MASK_LEVEL, 0, first, 1, last - first + 1).gsd[rows - first]
+    return np.asarray(np.minimum(metres / pixel[:, None], WIDEST), np.float32)
+
+
+def _inside(half: Floats, at: list[Any]) -> Any:
+    """How far inside a river places are, in pixels of the maps, negative outside; -1 where none is near.
+
+    A river is the line between neighbouring pixels that have one, as wide as they say.
+    """
+    river = half > 0
     middle = [
         np.clip(np.round(v).astype(np.int64), 2, n - 3)
         for v, n in zip(at, river.shape, strict=True)
     ]
     place = [v - m for v, m in zip(at, middle, strict=True)]
-    least = np.ones(len(at[0]))
+    most = np.full(len(at[0]), -1.0)
     for r in (-1, 0, 1):
         for c in (-1, 0, 1):
-            here = river[middle[0] + r, middle[1] + c]
+            here = half[middle[0] + r, middle[1] + c]
             for down, right in STEPS:
-                both = here & river[middle[0] + r + down, middle[1] + c + right]
+                there = half[middle[0] + r + down, middle[1] + c + right]
+                both = (here > 0) & (there > 0)
                 if down and right:  # corners are cut only where no pixel leads around them
                     both &= ~river[middle[0] + r + down, middle[1] + c]
                     both &= ~river[middle[0] + r, middle[1] + c + right]
@@ -123,5 +140,6 @@ def _to_line(river: Mask, at: list[Any]) -> Any:
                 py, px = place[0][both] - r, place[1][both] - c
                 along = np.clip((py * down + px * right) / (down**2 + right**2 or 1), 0, 1)
                 away = np.hypot(py - along * down, px - along * right)
-                least[both] = np.minimum(least[both], away)
-    return least
+                wide = here[both] + along * (there[both] - here[both])
+                most[both] = np.maximum(most[both], wide - away)
+    return most
