@@ -1,15 +1,14 @@
 """Relief that a planet lays out on wild land before finer levels are drawn: ridges and valleys, seen by their shadows.
 
 A mountain range is decided over hundreds of pixels of 150 m, and the network that draws them decides over dozens: it
-knows how much contrast rough land has, and lays it out as grain. So a height is drawn from noise of the planet's seed,
-octave by octave with a crease at each zero (as in Musgrave's ridged fractals), and lit by the sun of a satellite's
-morning; how much of it shows follows from how uneven the base map is.
+knows how much contrast rough land has, and lays it out as grain. So hills of the planet's seed are carved by gullies
+(terraloom.data.erosion) and lit by the sun of a satellite's morning; how much of it shows follows from how uneven the
+base map is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from terraloom.data.erosion import carved, slopes
 from terraloom.data.layout import FIELD_LEVEL, RIM_LEVEL
 from terraloom.data.lines import rows
 from terraloom.data.patches import curved
@@ -28,9 +28,8 @@ from terraloom.noise import NoiseField
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 ROW_LEVEL = 18  # whose pixels are as fine as rows of crops
-DEPTH = 4  # octaves of height, the last with creases two pixels apart
-FALL = 0.8  # how heights fall with the width of an octave
-STEEP = 0.43  # standard deviation of what `lit` sums up
+STEEP = 0.0312  # how steep slopes are, so that their light has variance 1
+BRIGHTEST = 2.0  # of slopes, and the darkest: what is lit more is drawn as snow
 TROPIC = 20.0  # degrees of latitude where the morning's sun stands as much to the south, or north, as to the east
 NEAR = (1.5, 4)  # pixels of the base map: Gaussian under which it is even
 WIDE = (2.0, 6)  # likewise, how far around its unevenness counts
@@ -126,20 +125,12 @@ def _sand(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Tensor:
 
 def lit(noise: NoiseField, level: int, x: int, y: int, height: int, width: int) -> Floats:
     """How much brighter than even ground slopes are at the pixels of a window, of variance about 1, float32 (h, w)."""
-    z = _height(noise, level, x - 1, y - 1, height + 2, width + 2)
-    east = z[1:-1, 2:] - z[1:-1, :-2]
-    south = z[2:, 1:-1] - z[:-2, 1:-1]
+    east, south = slopes(carved(noise, level, x - 1, y - 1, height + 2, width + 2))
     rows = 1 - 2 * (y + np.arange(height) + 0.5) / level_size(level)
     high = np.clip(np.degrees(np.arctan(np.sinh(np.pi * rows))) / TROPIC, -1, 1)[:, None]
     # the sun stands in the east, and towards the equator: what rises towards it lies in shadow
     light = -(east + high * south) / (STEEP * np.sqrt((1 + high**2) / 2))
-    return np.asarray(light, np.float32)
-
-
-def _height(noise: NoiseField, level: int, *window: int) -> Any:
-    """Ridges where noise is zero, of x, y, height and width."""
-    octaves = ((level - DEPTH + k, 2.0 ** (-FALL * k)) for k in range(DEPTH))
-    return -sum(tall * np.abs(curved(noise, zoom, level, *window)) for zoom, tall in octaves)
+    return (BRIGHTEST * np.tanh(light / BRIGHTEST)).astype(np.float32)
 
 
 def _share(cover: Bytes, classes: tuple[int, ...]) -> Tensor:
