@@ -8,14 +8,16 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terraloom.data.relief import MARGIN, lit, relief
+from terraloom.data.erosion import HILLS, carved, slopes
+from terraloom.data.patches import curved
+from terraloom.data.relief import CANOPY, MARGIN, lit, relief
 from terraloom.grid import level_size
 from terraloom.models.fields import shaded
 from terraloom.models.waves import enlarged
 from terraloom.noise import NoiseField
 
 LEVEL = 10
-FOREST, CROPS, BARE = 4, 12, 16
+FOREST, SAVANNA, CROPS, BARE = 4, 9, 12, 16
 
 
 @settings(deadline=None, max_examples=20)
@@ -47,6 +49,35 @@ def test_light_has_variance_one_and_comes_from_the_equator() -> None:
         assert np.sign(np.mean(east * down)) == way * -1
 
 
+@settings(deadline=None, max_examples=20)
+@given(
+    st.integers(0, 2**40), st.integers(-300, 2**18), st.integers(-90, 2**18), st.integers(0, 40),
+    st.integers(0, 40),
+)  # fmt: skip
+def test_gullies_are_the_same_in_every_window(
+    seed: int, x: int, y: int, right: int, down: int
+) -> None:
+    noise = NoiseField(seed)
+    whole = carved(noise, LEVEL, x, y, 50, 60)
+    assert whole.dtype == np.float32 and np.isfinite(whole).all()
+    part = carved(noise, LEVEL, x + right, y + down, 50 - down, 60 - right)
+    np.testing.assert_array_equal(part, whole[down:, right:])
+
+
+def test_gullies_run_down_the_slope() -> None:
+    """Where hills are steep, heights change across the slope, hardly along it."""
+    where = 12_345, 70_000, 700, 700
+    noise = NoiseField(4)
+    hills = sum(
+        tall * curved(noise, LEVEL - apart.bit_length() + 1, LEVEL, *where) for apart, tall in HILLS
+    )
+    (east, south), (e, s) = slopes(hills), slopes(carved(noise, LEVEL, *where))
+    steep = np.hypot(east, south)
+    along, across = (e * east + s * south) / steep, (e * south - s * east) / steep
+    there = steep > np.percentile(steep, 75)
+    assert across[there].std() > 1.5 * along[there].std()
+
+
 def test_relief_shows_where_wild_land_is_uneven() -> None:
     rng = np.random.default_rng(1)
     side = 24
@@ -60,14 +91,11 @@ def test_relief_shows_where_wild_land_is_uneven() -> None:
     for base in (even, uneven):
         assert not of(base, CROPS)[0].any()
         assert of(base, BARE)[0].min() > 0.99
-    assert of(even, FOREST)[0].max() == 0 and of(uneven, FOREST)[0].mean() > 0.7
-    assert (
-        of(even, FOREST)[1].max()
-        == 0
-        < 0.01
-        < of(even, BARE)[1].mean()
-        < of(uneven, BARE)[1].mean()
-    )
+    assert of(even, SAVANNA)[0].max() == 0 and of(uneven, SAVANNA)[0].mean() > 0.7
+    np.testing.assert_allclose(of(even, FOREST)[0], CANOPY, atol=1e-5)
+    assert of(uneven, FOREST)[0].mean() > CANOPY
+    assert of(even, SAVANNA)[1].max() == 0
+    assert 0.01 < of(even, BARE)[1].mean() < of(uneven, BARE)[1].mean()
     plains = of(even, BARE)[1]
     assert plains.max() > 2 * plains.min() > 0  # no desert is alike everywhere
 

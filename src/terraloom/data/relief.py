@@ -41,7 +41,12 @@ SAND = 0.05  # of -1..1, contrast of relief on bare ground, at least, in the mid
 HILLS = 4  # zoom whose pixels are plains or hills
 VARIED = 0.7  # standard deviation of the logarithm of their contrast
 EDGE = (1.5, 4)  # cells, blur of borders of land cover
-GRADED = (1, 2, 3, 4, 5, 8, 9, 10)  # woods, savannas, and grassland with farms
+GRADED = (9, 10)  # savannas, and grassland with farms
+WOODS = (1, 2, 3, 4, 5, 8)
+CANOPY = (
+    0.8  # share of relief in even woods: what is drawn there is clearings, the brighter the fewer
+)
+ROLLING = 0.05  # of -1..1, its contrast
 BARE = 16
 OPEN = (7, 15, BARE, CODES["HerbaceousVegetation"])
 
@@ -97,8 +102,13 @@ def relief(base: Bytes, cover: Bytes, noise: NoiseField, at: tuple[int, int, int
     inner = slice(MARGIN, -MARGIN)
     uneven = F.interpolate(uneven[..., inner, inner], scale_factor=16, mode="bilinear")[0, 0]
     rough = ((uneven - FLAT) / (ROUGH - FLAT)).clamp(0, 1)
-    share = _share(cover, OPEN) + _share(cover, GRADED) * rough
-    least = torch.maximum(SHOWN * uneven, _sand(cover, noise, at))
+    woods = _share(cover, WOODS)
+    share = (
+        _share(cover, OPEN)
+        + woods * (CANOPY + (1 - CANOPY) * rough)
+        + _share(cover, GRADED) * rough
+    )
+    least = torch.maximum(SHOWN * uneven, _sand(cover, noise, at) + ROLLING * woods)
     return _shade(share, least, noise, at)
 
 
