@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from terraloom.data.districts import UNITS
 from terraloom.data.ground import FINEST_MASKED_LEVEL
+from terraloom.data.halves import in_halves
 from terraloom.data.lines import fields, lines
 from terraloom.data.patches import smooth
 from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_SITES, WITH_USES
@@ -52,7 +53,13 @@ def told(
         layers = np.zeros_like(layers)
     if not with_lines:
         return codes_here, layers
-    return codes_here, np.concatenate([layers, lines(codes_here, noise, level + 2, x, y)])
+    laid = in_halves(
+        lambda first, count: lines(
+            codes_here[first : first + count], noise, level + 2, x, y + first
+        ),
+        len(codes_here),
+    )
+    return codes_here, np.concatenate([layers, laid])
 
 
 def toned(
@@ -78,7 +85,12 @@ def toned(
     each = 2 << FIELD_LEVEL - level  # quarters along a cell
     quarters = FIELD_LEVEL + 1, each * y, each * x
     codes = _chosen(cover.repeat(each, 0).repeat(each, 1), SHARES, noise, USE_LEVEL, quarters)
-    away = fields(codes, noise, FIELD_LEVEL + 1, each * x, each * y)
+    away = in_halves(
+        lambda first, count: fields(
+            codes[first : first + count], noise, FIELD_LEVEL + 1, each * x, each * y + first
+        ),
+        len(codes),
+    )
     # in sixteenths, so that sums are exact and a place is the same pixel for all blocks
     return np.asarray(np.round(away) / np.float32(1 << UNITS - FIELD_LEVEL))
 

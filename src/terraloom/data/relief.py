@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from terraloom.data.erosion import carved, slopes
+from terraloom.data.halves import in_halves
 from terraloom.data.layout import FIELD_LEVEL, RIM_LEVEL
 from terraloom.data.lines import rows
 from terraloom.data.patches import curved
@@ -121,7 +122,10 @@ def bare(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats | 
 
 def _shade(share: Tensor, least: Tensor, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
     level, x, y = at
-    light = lit(noise, level + 2, 4 * x, 4 * y, *share.shape)
+    height, width = share.shape
+    light = in_halves(
+        lambda first, count: lit(noise, level + 2, 4 * x, 4 * y + first, count, width), height
+    )
     return np.stack([share.numpy(), least.numpy(), np.full_like(light, np.inf), light])
 
 
