@@ -13,8 +13,8 @@ from cascade_model import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terraloom.data.layout import FIELD_LEVEL, toned
-from terraloom.data.lines import fields
+from terraloom.data.layout import FIELD_LEVEL, ROW_LEVEL, toned
+from terraloom.data.lines import MIXED, edges, fields
 from terraloom.data.uses import CODES, WITH_USES
 from terraloom.grid import level_size
 from terraloom.models.fields import REACH, evened
@@ -60,17 +60,52 @@ def test_all_of_a_field_has_one_middle_within_reach() -> None:
     assert np.std(middle[2:, inside]) > 60  # tones come from everywhere around
 
 
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(0, 2**40), st.integers(-90, 2**14), st.integers(-90, 2**14), st.integers(0, 20), st.integers(0, 20)
+)  # fmt: skip
+def test_colours_near_rims_depend_on_their_place_alone(
+    seed: int, x: int, y: int, right: int, down: int
+) -> None:
+    noise, level = NoiseField(seed), ROW_LEVEL - 2
+    cover = np.random.default_rng(seed % 89).choice([CROPLAND, FOREST], (48, 1)).astype(np.uint8)
+    cover = cover.repeat(60, 1)
+    whole = toned(cover, noise, (level, x, y), True)
+    part = toned(cover[down:, right:], noise, (level, x + right, y + down), True)
+    if whole is None:
+        assert part is None
+        return
+    assert whole.dtype == np.float32 and whole.shape == (4, 192, 240)
+    assert not whole[:2, (cover == FOREST).repeat(4, 0).repeat(4, 1)].any() and not whole[2:].any()
+    cut = whole[:, 4 * down :, 4 * right :]
+    assert not cut.any() if part is None else np.array_equal(cut, part)
+
+
+def test_fields_are_parted_sharply() -> None:
+    """A pixel near a rim has the colour of its own side; what lies far from all rims stays as it is."""
+    crops = np.full((400, 400), CODES["AnnualCrop"], np.uint8)
+    inward = edges(crops, NoiseField(3), ROW_LEVEL, 80_000, 60_000)
+    away = np.hypot(*inward)
+    assert away.max() < 2.2 * MIXED and 0.02 < (away > 0).mean() < 0.4
+    rows, columns = np.nonzero(away > 0.6 * MIXED)
+    to = np.round(16 * inward[:, rows, columns]).astype(int) + [rows, columns]
+    inside = ((to >= 0) & (to < 1600)).all(0)
+    there = away[to[0][inside], to[1][inside]]
+    assert np.mean(there < 0.1) > 0.9  # where no further step is needed
+
+
 def test_fields_have_the_tones_of_their_places_and_the_image_its_means() -> None:
     torch.manual_seed(0)
     y = torch.randn(1, 3, 64, 64)
     lr = F.avg_pool2d(y, 16)
     here = torch.zeros(4, 128, 128)
-    torch.testing.assert_close(evened(y, lr, here), y, atol=1e-5, rtol=0)
+    torch.testing.assert_close(evened(y, lr, here)[0], y, atol=1e-5, rtol=0)
     there = here.clone()
     there[2] = 3  # all tones from three rows down
     low = enlarged(lr, y)
     expected = low + F.pad(y - low, (0, 0, 0, 3), mode="replicate")[..., 3:, :]
-    moved = evened(y, lr, there)
+    moved, ground = evened(y, lr, there)
+    torch.testing.assert_close(ground, enlarged(lr, y), atol=0.05, rtol=0)
     assert (moved - expected).abs().max() < 0.3 < (moved - y).std()
     assert (
         (F.avg_pool2d(moved, 16) - lr).abs().max()
@@ -79,7 +114,8 @@ def test_fields_have_the_tones_of_their_places_and_the_image_its_means() -> None
     )
     one = 31.5 - torch.stack(torch.meshgrid([torch.arange(128.0) / 2] * 2, indexing="ij"))
     assert (
-        evened(y, lr, one.repeat(2, 1, 1))[..., 16:-16, 16:-16].std((2, 3)).max() < 0.25 * y.std()
+        evened(y, lr, one.repeat(2, 1, 1))[0][..., 16:-16, 16:-16].std((2, 3)).max()
+        < 0.25 * y.std()
     )
 
 

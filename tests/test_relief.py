@@ -103,17 +103,17 @@ def test_relief_shows_where_wild_land_is_uneven() -> None:
 def test_an_image_is_shaded_as_strongly_as_it_was_drawn() -> None:
     torch.manual_seed(2)
     y = 0.2 * torch.randn(1, 3, 192, 192)
-    lr = F.avg_pool2d(y, 16)
+    low = enlarged(F.avg_pool2d(y, 16), y)
     light = torch.randn(192, 192)
     none, full = torch.zeros(192, 192), torch.ones(192, 192)
     torch.testing.assert_close(
-        shaded(y, lr, torch.stack([none, none, full, light])), y, atol=1e-6, rtol=0
+        shaded(y, low, torch.stack([none, none, full, light])), y, atol=1e-6, rtol=0
     )
-    out = shaded(y, lr, torch.stack([full, none, 9 * full, light])) - enlarged(lr, y)
+    out = shaded(y, low, torch.stack([full, none, 9 * full, light])) - low
     assert 0.95 < (out.std() / y.std()).item() < 1.1
     for channel in out[0]:
         assert np.corrcoef(channel.ravel(), light.ravel())[0, 1] > 0.9
-    weak = shaded(0.01 * y, 0.01 * lr, torch.stack([full, 0.1 * full, 9 * full, light]))
+    weak = shaded(0.01 * y, 0.01 * low, torch.stack([full, 0.1 * full, 9 * full, light]))
     assert 0.09 < weak.std() < 0.11
-    held = shaded(y, lr, torch.stack([full, none, 0.02 * full, light])) - enlarged(lr, y)
+    held = shaded(y, low, torch.stack([full, none, 0.02 * full, light])) - low
     assert 0.05 < held.std() < 0.08  # what remained of the drawn

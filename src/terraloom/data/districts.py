@@ -135,6 +135,23 @@ class District:
         _, near, _, _, end, _ = self._rims()
         return np.asarray(np.minimum(np.minimum(near, end), self.rim))
 
+    def inward(self, reach: float) -> Floats:
+        """How far it is to where no rim is nearer than `reach`, beside roads to their side, (2, n, pixels) units.
+
+        y and x; 0 on roads.
+        """
+        (strip, low, high), _, (_, first, last) = self._piece()
+        near, number = _nearer(strip, low, high)
+        road = self.kind.road * (self.chance(self.key + 91 * number + 29) < self.kind.roads)
+        main = MAIN * self.kind.road * (self.chance(self.pair) < self.kind.main)
+        across = np.sign(high - low) * np.clip(road + reach - near, 0, None)
+        along = np.sign(last - first) * np.clip(reach - np.minimum(first, last), 0, None)
+        (cos, sin), wide = self._turn, np.hypot(*self._gap)
+        back = np.clip(main + reach - self.rim, 0, None) / wide
+        way = np.stack([across * sin + along * cos, across * cos - along * sin])
+        way -= np.stack([back * part for part in self._gap])
+        return np.where((near > road) & (self.rim > main), way, 0).astype(np.float32)
+
     def places(self) -> Floats:
         """How far the middle of a field is, and where that has its tone from, y and x of each, (4, n, pixels) units."""
         (_, low, high), own, (piece, first, last) = self._piece()

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from terraloom.data.districts import UNITS
 from terraloom.data.ground import FINEST_MASKED_LEVEL
 from terraloom.data.halves import in_halves
-from terraloom.data.lines import fields, lines
+from terraloom.data.lines import edges, fields, lines
 from terraloom.data.patches import smooth
 from terraloom.data.uses import CODES, COVER_OF, SHARES, SITE_SHARES, WITH_SITES, WITH_USES
 from terraloom.noise import NoiseField, share_below
@@ -21,6 +21,7 @@ USE_LEVEL, SITE_LEVEL = 8, 10
 USE_CELLS, SITE_CELLS = 12, 16
 # the level whose pixels, 153 m, are about as large as fields, and the coarsest one whose network is told their rims
 FIELD_LEVEL, RIM_LEVEL = 10, 14
+ROW_LEVEL = 18  # whose pixels are as fine as rows of crops
 BEND = 0.3  # of a patch, standard deviation of how far its edges are moved
 
 
@@ -65,10 +66,11 @@ def told(
 def toned(
     cover: Bytes, noise: NoiseField, at: tuple[int, int, int], with_lines: bool
 ) -> Floats | None:
-    """Where a planet's fields have their tones from, for each quarter of a pixel of `FIELD_LEVEL`.
+    """Where a planet's fields have their tones from: at 150 m all of a field from one place, at 0.6 m from inside it.
 
-    The network that draws this level does not see fields, whose rims are laid out for finer levels, and paints across
-    them. So each field takes one tone of what was drawn near it (terraloom.models.fields).
+    The network that draws 150 m does not see fields, whose rims are laid out for finer levels, and paints across them.
+    So each field takes one tone of what was drawn near it. Pixels of 10 m at a rim mix two fields, and the network that
+    draws 0.6 m leaves them mixed. So what is near a rim takes its colour from further inside (terraloom.models.fields).
 
     Args:
         cover: uint8 (h, w) IGBP class of the cells, 4 x 4 pixels each.
@@ -77,14 +79,25 @@ def toned(
         with_lines: whether the network of `RIM_LEVEL` knows lines.
 
     Returns:
-        float32 (4, 8h, 8w), see `terraloom.data.lines.fields`, in pixels; None for other levels and without lines.
+        float32 in pixels, (4, 8h, 8w) of quarters of 150 m, see `terraloom.data.lines.fields`, or (4, 4h, 4w) at 0.6 m,
+        see `terraloom.data.lines.edges`; None for other levels, where there are none, and without lines.
     """
     level, x, y = at
-    if level + 2 != FIELD_LEVEL or not with_lines:
+    if not with_lines or level + 2 not in (FIELD_LEVEL, ROW_LEVEL):
         return None
-    each = 2 << FIELD_LEVEL - level  # quarters along a cell
-    quarters = FIELD_LEVEL + 1, each * y, each * x
-    codes = _chosen(cover.repeat(each, 0).repeat(each, 1), SHARES, noise, USE_LEVEL, quarters)
+    each = 2 << FIELD_LEVEL - level if level + 2 == FIELD_LEVEL else 1  # codes along a cell
+    spots = cover.repeat(each, 0).repeat(each, 1)
+    place = level + each.bit_length() - 1, each * y, each * x
+    codes = _chosen(spots, SHARES, noise, USE_LEVEL, place)
+    if level + 2 == ROW_LEVEL:
+        inward = in_halves(
+            lambda first, count: edges(
+                codes[first : first + count], noise, ROW_LEVEL, x, y + first
+            ),
+            len(codes),
+        )
+        away = np.concatenate([inward, np.zeros_like(inward)]) * np.float32(1 << ROW_LEVEL - UNITS)
+        return np.asarray(np.round(away)) if inward.any() else None
     away = in_halves(
         lambda first, count: fields(
             codes[first : first + count], noise, FIELD_LEVEL + 1, each * x, each * y + first

@@ -52,6 +52,8 @@ KINDS = {
     SPARSE: ("sparseresidential",),
     BLOCKS: ("buildings",),
 }  # fmt: skip
+EDGED = (FIELDS, ORCHARDS, MEADOWS, HIGHWAYS)  # whose rims part colours
+MIXED = 1.3  # units, how far from a rim a pixel of `UNITS` has some of the other side's colour
 TONED = (FIELDS, ORCHARDS, MEADOWS, HIGHWAYS, QUARTERS)  # whose pieces have a tone each
 
 
@@ -69,8 +71,7 @@ def lines(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> npt.ND
         float32 (16, h, w) of 0..1, pixels of a cell row by row.
     """
     out = np.zeros((codes.size, PIXELS * PIXELS), np.float32)
-    unit = 2.0 ** (UNITS - level)
-    off = (np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit
+    unit, off = _offsets(level)
     pixels = np.repeat(off, PIXELS), np.tile(off, PIXELS)  # y and x from the middle of a cell
     for kind in KINDS:
         at, found = _under(kind, codes, noise, PIXELS * unit, x, y)
@@ -105,6 +106,34 @@ def fields(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Float
     return out.reshape(4, *codes.shape)
 
 
+def edges(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats:
+    """How far inside its field each pixel of a window's cells has a colour that no neighbour is mixed with.
+
+    Args:
+        codes: uint8 (h, w) use of the cells, see `terraloom.data.layout.laid_out`.
+        noise: of the planet.
+        level: of the pixels, finer than `UNITS`, whose pixels mix fields.
+        x: of the first cell, any integer.
+        y: likewise.
+
+    Returns:
+        float32 (2, 4h, 4w), y and x in `UNITS`; 0 away from rims and on roads.
+    """
+    h, w = codes.shape
+    out = np.zeros((2, h * w, PIXELS * PIXELS), np.float32)
+    unit, off = _offsets(level)
+    pixels = np.repeat(off, PIXELS), np.tile(off, PIXELS)
+    for kind in EDGED:
+        at, found = _under(kind, codes, noise, PIXELS * unit, x, y)
+        if len(at):
+            reach = MIXED + MAIN * kind.road + np.hypot(off[0], off[0])
+            near = District(kind, found).to_any()[:, 0] < reach
+            at, found = at[near], found.some(near)
+        if len(at):
+            out[:, at] = District(kind, found, pixels).inward(MIXED)
+    return _as_pixels(out, h, w)
+
+
 def rows(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats:
     """Rows of crops on the pixels of a window's cells, as bright and dark stripes.
 
@@ -120,15 +149,26 @@ def rows(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats:
         variance 1.
     """
     h, w = codes.shape
-    out = np.zeros((4, h * w, PIXELS, PIXELS), np.float32)
-    unit = 2.0 ** (UNITS - level)
+    out = np.zeros((4, h * w, PIXELS * PIXELS), np.float32)
+    unit, off = _offsets(level)
     at, found = _under(FIELDS, codes, noise, PIXELS * unit, x, y)
     if len(at):
-        off = ((np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit).astype(np.float32)
+        off = off.astype(np.float32)
         stripes = District(FIELDS, found).stripes(off[:, None], off)
-        out[:, at] = stripes.reshape(4, -1, PIXELS, PIXELS)
-    cells = out.reshape(4, h, w, PIXELS, PIXELS).transpose(0, 1, 3, 2, 4)
-    return np.ascontiguousarray(cells).reshape(4, PIXELS * h, PIXELS * w)
+        out[:, at] = stripes.reshape(4, -1, PIXELS * PIXELS)
+    return _as_pixels(out, h, w)
+
+
+def _offsets(level: int) -> tuple[float, Floats]:
+    """Side of a level's pixels, and how far those of a cell are from its middle, units."""
+    unit = 2.0 ** (UNITS - level)
+    return unit, (np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit
+
+
+def _as_pixels(cells: Floats, h: int, w: int) -> Floats:
+    """Values of 4 x 4 pixels of h x w cells, (k, h w, 16), as an image, (k, 4h, 4w)."""
+    parts = cells.reshape(-1, h, w, PIXELS, PIXELS).transpose(0, 1, 3, 2, 4)
+    return np.ascontiguousarray(parts).reshape(-1, PIXELS * h, PIXELS * w)
 
 
 def _under(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from terraloom.data.erosion import carved, slopes
 from terraloom.data.halves import in_halves
-from terraloom.data.layout import FIELD_LEVEL, RIM_LEVEL
+from terraloom.data.layout import FIELD_LEVEL, RIM_LEVEL, ROW_LEVEL
 from terraloom.data.lines import rows
 from terraloom.data.patches import curved
 from terraloom.data.uses import CODES
@@ -28,7 +28,6 @@ from terraloom.noise import NoiseField
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-ROW_LEVEL = 18  # whose pixels are as fine as rows of crops
 STEEP = 0.0312  # how steep slopes are, so that their light has variance 1
 BRIGHTEST = 2.0  # of slopes, and the darkest: what is lit more is drawn as snow
 TROPIC = 20.0  # degrees of latitude where the morning's sun stands as much to the south, or north, as to the east

@@ -18,34 +18,39 @@ COARSER, WIDE = (
 GRAIN = 0.3  # of what was drawn, what remains upon a relief
 
 
-def evened(y: Tensor, lr: Tensor, away: Tensor) -> Tensor:
-    """Every quarter of a pixel takes the parent's colour at one place and what was drawn upon it at another.
+def evened(y: Tensor, lr: Tensor, away: Tensor) -> tuple[Tensor, Tensor]:
+    """Every part of a pixel takes the parent's colour at one place and what was drawn upon it at another.
 
     Args:
         y: (1, C, h, w).
         lr: (1, C, h / k, w / k), the means of k x k pixels of `y`, which stay about the same.
-        away: (4, 2h, 2w) how far the places are, y and x of either in pixels.
+        away: (4, n h, n w) how far the places of n x n parts are, y and x of either in pixels.
 
     Returns:
-        (1, C, h, w): a pixel is the mean of its quarters; for places beyond the rim the nearest within stand.
+        (1, C, h, w), a pixel is the mean of its parts, and the same of the parent alone; for places beyond the rim the
+        nearest within stand.
     """
-    low = enlarged(lr, y)
+    low, parts = enlarged(lr, y), away.shape[-1] // y.shape[-1]
     here, there = (_at(y, part) for part in (away[:2], away[2:]))
-    out = F.avg_pool2d(low[here] + (y - low)[there], 2)
-    side = y.shape[-1] // lr.shape[-1]
-    return out + enlarged(lr - F.avg_pool2d(out, side), out)
+    ground = F.avg_pool2d(low[here], parts)
+    out = ground + F.avg_pool2d((y - low)[there], parts)
+    return _held(out, lr), _held(ground, lr)
 
 
-def shaded(y: Tensor, lr: Tensor, shade: Tensor) -> Tensor:
+def _held(x: Tensor, lr: Tensor) -> Tensor:
+    """With the parent's pixels as means, about."""
+    return x + enlarged(lr - F.avg_pool2d(x, x.shape[-1] // lr.shape[-1]), x)
+
+
+def shaded(y: Tensor, low: Tensor, shade: Tensor) -> Tensor:
     """Slopes or furrows in the place of what was drawn, as strong as that was.
 
     Args:
         y: (1, C, h, w).
-        lr: (1, C, h / k, w / k), the means of k x k pixels of `y`.
+        low: likewise, what it was drawn upon.
         shade: (4, h, w), see `terraloom.data.relief.shade`.
     """
     share, least, most, light = shade
-    low = enlarged(lr, y)
     detail = y - low
     power = blurred(F.avg_pool2d(detail**2, COARSER), *WIDE)
     strong = F.interpolate(power, size=y.shape[-2:], mode="bilinear").sqrt().clamp(least, most)
@@ -53,9 +58,10 @@ def shaded(y: Tensor, lr: Tensor, shade: Tensor) -> Tensor:
 
 
 def _at(y: Tensor, away: Tensor) -> tuple[slice | Tensor, ...]:
-    """Index of the pixel so far from each quarter of one."""
+    """Index of the pixel so far from each part of one."""
+    parts = away.shape[-1] // y.shape[-1]
     rows, columns = (
-        ((torch.arange(2 * n) + 0.5).view(shape) / 2 + by).floor().long().clamp(0, n - 1)
+        ((torch.arange(parts * n) + 0.5).view(shape) / parts + by).floor().long().clamp(0, n - 1)
         for n, shape, by in zip(y.shape[-2:], ((-1, 1), (1, -1)), away, strict=True)
     )
     return slice(None), slice(None), rows, columns

@@ -27,7 +27,15 @@ from terraloom.models import fields, shores
 from terraloom.models.cascade import CascadeConfig, CascadeUNet
 from terraloom.models.fields import evened, shaded
 from terraloom.models.shores import overlaid, unmixed
-from terraloom.models.waves import SCALE, bounded, faint_on_white, image_of, noise_of, softened
+from terraloom.models.waves import (
+    SCALE,
+    bounded,
+    enlarged,
+    faint_on_white,
+    image_of,
+    noise_of,
+    softened,
+)
 from terraloom.weights import Checkpoint, configuration, load_model
 
 Pixels = npt.NDArray[np.uint8]
@@ -51,7 +59,7 @@ class Given(NamedTuple):
     ground: Floats  # (6, h, w) map layers, or (22, h, w) with lines
     gsd: Floats  # (h,) metres per output pixel of each row
     noise: Floats  # (3, 4h, 4w)
-    tones: Floats | None = None  # (4, 8h, 8w), see `terraloom.data.layout.toned`
+    tones: Floats | None = None  # (4, 8h, 8w) or (4, 4h, 4w), see `terraloom.data.layout.toned`
     shade: Floats | None = None  # (4, 4h, 4w), see `terraloom.data.relief.shade`
     wet: Floats | None = None  # (4h, 4w), see `terraloom.data.waters.water`
 
@@ -203,10 +211,11 @@ class _Cascade:
             eps,
             self._config,
         )
+        low = enlarged(land, y)
         if tones is not None:
-            y = evened(y, land, torch.from_numpy(tones))
+            y, low = evened(y, land, torch.from_numpy(tones))
         if shade is not None:
-            y = shaded(y, land, torch.from_numpy(shade))
+            y = shaded(y, low, torch.from_numpy(shade))
         if covered is not None:
             y = overlaid(y, parent, sea, wet, eps[:, :1])
         rim = self._halo * parent.shape[-1] // y.shape[-1]
