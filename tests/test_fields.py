@@ -17,7 +17,7 @@ from terraloom.data.layout import FIELD_LEVEL, ROW_LEVEL, toned
 from terraloom.data.lines import MIXED, edges, fields
 from terraloom.data.uses import CODES, WITH_USES
 from terraloom.grid import level_size
-from terraloom.models.fields import REACH, evened
+from terraloom.models.fields import PALEST, REACH, evened
 from terraloom.models.waves import enlarged
 from terraloom.noise import NoiseField
 from terraloom.weights import COARSE, save_model
@@ -131,3 +131,16 @@ def test_a_planet_has_fields_if_the_network_below_is_told_their_rims(
     without = make(folder, base=None).level(10, 153_600, 107_400, 64, 64)
     changed = (with_fields != without).any(0).mean()
     assert changed > 0.5 if told else changed == 0
+
+
+def test_pale_crops_get_the_least_contrast() -> None:
+    """Where a network drew next to nothing fields still differ; what it drew boldly stays."""
+    torch.manual_seed(1)
+    away = torch.zeros(4, 256, 256)
+    away[2] = 0.5  # tones from elsewhere, though near
+    for drawn, low, high in ((0.05, 0.8, 1.2), (0.01, 0.3, 0.5), (0.3, 2.4, 3.2)):
+        y = drawn * torch.randn(1, 3, 128, 128)
+        fine = evened(y, F.avg_pool2d(y, 16), away)[0]
+        assert low < fine.std() / PALEST < high
+    y = 0.05 * torch.randn(1, 3, 128, 128)
+    assert evened(y, F.avg_pool2d(y, 16), 0 * away)[0].std() < 0.06  # no fields, no more contrast

@@ -15,6 +15,10 @@ COARSER, WIDE = (
     4,
     (3.0, 8),
 )  # pixels whose contrast is one, and of such, Gaussian under which it is measured
+PALEST, LIFTED = (
+    0.1,
+    4.0,
+)  # of -1..1, contrast between fields at least; how much it is raised at most
 GRAIN = 0.3  # of what was drawn, what remains upon a relief
 
 
@@ -32,8 +36,13 @@ def evened(y: Tensor, lr: Tensor, away: Tensor) -> tuple[Tensor, Tensor]:
     """
     low, parts = enlarged(lr, y), away.shape[-1] // y.shape[-1]
     here, there = (_at(y, part) for part in (away[:2], away[2:]))
+    detail, elsewhere = y - low, away[2:].any(0)
+    tone = detail[there]
+    if elsewhere.any():
+        more = (PALEST / _strength(detail).mean(1, keepdim=True)).clamp(1, LIFTED)
+        tone = torch.where(elsewhere, (more * detail)[there], tone)
     ground = F.avg_pool2d(low[here], parts)
-    out = ground + F.avg_pool2d((y - low)[there], parts)
+    out = ground + F.avg_pool2d(tone, parts)
     return _held(out, lr), _held(ground, lr)
 
 
@@ -52,9 +61,14 @@ def shaded(y: Tensor, low: Tensor, shade: Tensor) -> Tensor:
     """
     share, least, most, light = shade
     detail = y - low
-    power = blurred(F.avg_pool2d(detail**2, COARSER), *WIDE)
-    strong = F.interpolate(power, size=y.shape[-2:], mode="bilinear").sqrt().clamp(least, most)
+    strong = _strength(detail).clamp(least, most)
     return low + torch.lerp(detail, GRAIN * detail + strong * light, share)
+
+
+def _strength(detail: Tensor) -> Tensor:
+    """Contrast of what is drawn around each pixel."""
+    power = blurred(F.avg_pool2d(detail**2, COARSER), *WIDE)
+    return F.interpolate(power, size=detail.shape[-2:], mode="bilinear").sqrt()
 
 
 def _at(y: Tensor, away: Tensor) -> tuple[slice | Tensor, ...]:
