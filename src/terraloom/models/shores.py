@@ -17,6 +17,7 @@ PURE = 0.03  # share of water below which a cell is land, and of land below whic
 DARK = (-0.5, -0.36, -0.38)  # water where none is near
 OTHERS = 0.7  # share of the neighbours' colour in a cell by a shore
 RIPPLE = 0.012  # of -1..1, standard deviation on water
+CALM = 0.6  # how much less water takes of what a parent's pixel is off than land does
 FAINT = 1e-3  # weight of that
 
 
@@ -80,8 +81,11 @@ def overlaid(y: Tensor, lr: Tensor, sea: Tensor, wet: Tensor, noise: Tensor) -> 
         wet: (B, 1, k h, k w), how much of each pixel it covers.
         noise: (B, 1, k h, k w) standard normal.
     """
+    side = y.shape[-1] // lr.shape[-1]
     out = y + wet * (enlarged(sea, y) + RIPPLE * noise - y)
-    return out + enlarged(lr - F.avg_pool2d(out, y.shape[-1] // lr.shape[-1]), y)
+    weight = 1 - CALM * wet
+    off = (lr - F.avg_pool2d(out, side)) / F.avg_pool2d(weight, side)
+    return out + weight * enlarged(off, y)
 
 
 def _around(x: Tensor, weight: Tensor, otherwise: Tensor, reach: int) -> Tensor:
