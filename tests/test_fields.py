@@ -96,7 +96,7 @@ def test_fields_are_parted_sharply() -> None:
 
 def test_fields_have_the_tones_of_their_places_and_the_image_its_means() -> None:
     torch.manual_seed(0)
-    y = torch.randn(1, 3, 64, 64)
+    y = 0.12 * torch.randn(1, 3, 64, 64)  # neither raised nor held back
     lr = F.avg_pool2d(y, 16)
     here = torch.zeros(4, 128, 128)
     torch.testing.assert_close(evened(y, lr, here)[0], y, atol=1e-5, rtol=0)
@@ -106,10 +106,10 @@ def test_fields_have_the_tones_of_their_places_and_the_image_its_means() -> None
     expected = low + F.pad(y - low, (0, 0, 0, 3), mode="replicate")[..., 3:, :]
     moved, ground = evened(y, lr, there)
     torch.testing.assert_close(ground, enlarged(lr, y), atol=0.05, rtol=0)
-    assert (moved - expected).abs().max() < 0.3 < (moved - y).std()
+    assert (moved - expected).abs().mean() < 0.01 < 0.1 < (moved - y).std()
     assert (
         (F.avg_pool2d(moved, 16) - lr).abs().max()
-        < 0.05
+        < 0.006
         < (F.avg_pool2d(expected, 16) - lr).abs().max()
     )
     one = 31.5 - torch.stack(torch.meshgrid([torch.arange(128.0) / 2] * 2, indexing="ij"))
@@ -138,7 +138,7 @@ def test_pale_crops_get_the_least_contrast() -> None:
     torch.manual_seed(1)
     away = torch.zeros(4, 256, 256)
     away[2] = 1  # tones from elsewhere, though near
-    for drawn, low, high in ((0.05, 0.8, 1.2), (0.01, 0.3, 0.5), (0.3, 2.4, 3.2)):
+    for drawn, low, high in ((0.05, 0.8, 1.2), (0.01, 0.3, 0.5), (0.2, 1.4, 2.1)):
         y = drawn * torch.randn(1, 3, 128, 128)
         fine = evened(y, F.avg_pool2d(y, 16), away)[0]
         assert low < fine.std() / PALEST < high

@@ -19,6 +19,7 @@ PALEST, LIFTED = (
     0.1,
     4.0,
 )  # of -1..1, contrast between fields at least; how much it is raised at most
+LOUDEST = 0.4  # of -1..1, how much a field differs from its surroundings at most
 GRAIN = 0.3  # of what was drawn, what remains upon a relief
 
 
@@ -40,7 +41,8 @@ def evened(y: Tensor, lr: Tensor, away: Tensor) -> tuple[Tensor, Tensor]:
     tone = detail[there]
     if elsewhere.any():
         more = (PALEST / _strength(detail).mean(1, keepdim=True)).clamp(1, LIFTED)
-        tone = torch.where(elsewhere, (more * detail)[there], tone)
+        even = LOUDEST * (more * detail / LOUDEST).tanh()
+        tone = torch.where(elsewhere, even[there], tone)
     ground = F.avg_pool2d(low[here], parts)
     out = ground + F.avg_pool2d(tone, parts)
     return _held(out, lr), _held(ground, lr)
