@@ -6,13 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from terraloom.data.cover import WILD, cells
-from terraloom.data.ground import LAYERS, Ground
+from terraloom.data.ground import ASSETS, LAYERS, MERCATOR_EDGE, Ground
+from terraloom.data.ground_maps import _width
 from terraloom.data.uses import CODES
 from terraloom.data.waters import water
 from terraloom.grid import Window, level_size, window_of
@@ -89,6 +91,32 @@ def test_rivers_are_as_wide_as_their_rank(
     w = window_at(lon, lat, 12, 384)
     across = water(GROUND, 12, w.x, w.y, (384, 384)).sum(axis) * w.gsd[0]
     assert low < np.median(across) < high
+
+
+@pytest.mark.parametrize(
+    ("place", "rank", "weight", "kind", "width"),
+    [
+        ((-58.6, -3.2), 1, 2.0, "River", 4),  # on the Amazon, whose cells are water
+        ((4.8, 45.0), 1, 0.2, "River", 3),
+        ((4.8, 45.0), 4, 1.0, "River", 3),
+        ((4.8, 45.0), 6, 0.2, "River", 2),
+        ((4.8, 45.0), 8, 0.4, "River", 2),
+        ((4.8, 45.0), 8, None, "River", 1),
+        ((4.8, 45.0), 10, 0.2, "River (Intermittent)", 0),
+        ((10.0, 24.0), 6, 0.2, "River", 0),  # Sahara
+        ((10.0, 24.0), 2, 0.2, "River", 3),  # as the Nile does, large ones cross it
+    ],
+)
+def test_widths_follow_from_rank_and_land(
+    place: tuple[float, float], rank: int, weight: float | None, kind: str, width: int
+) -> None:
+    lon, lat = place
+    y = np.arcsinh(np.tan(np.radians(lat))) / np.pi * MERCATOR_EDGE
+    point = [lon / 180 * MERCATOR_EDGE, y]
+    shape = {"type": "MultiLineString", "coordinates": [[point, point], [point, point]]}
+    about = {"scalerank": rank, "strokeweig": weight, "featurecla": kind}
+    with rasterio.open(ASSETS / "landcover.tif") as file:
+        assert _width(shape, about, file.read(1)) == width
 
 
 def test_a_river_of_the_desert_is_dry() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from terraloom.commands.options import DataDir, MaxMib, OutFile, ScenesDir
-from terraloom.console import say
+from terraloom.console import progress_bar, say
 from terraloom.errors import BadCheckpoint, InvalidInput
 
 data = typer.Typer(no_args_is_help=True, help="Make the files that training and the planet need.")
@@ -215,5 +215,6 @@ def data_ground(data_dir: DataDir, output: OutFile) -> None:
     """Build the rasters of what is really there into a folder: land cover and Natural Earth."""
     from terraloom.data.ground_maps import build
 
-    build(data_dir, output)
+    with progress_bar("ground.tif") as progress:
+        build(data_dir, output, progress)
     typer.echo(output)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +48,21 @@ SOURCES = {
 }
 
 
-def build(data_dir: Path, out_dir: Path = ASSETS) -> None:
-    """Make `landcover.tif` and `ground.tif` from `aux/` of the data folder (a few minutes)."""
+def build(
+    data_dir: Path,
+    out_dir: Path = ASSETS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Make `landcover.tif` and `ground.tif` from `aux/` of the data folder in two minutes.
+
+    `progress` is called with the rows of `ground.tif` that are written and their number.
+    """
     aux = Path(data_dir) / "aux"
     with rasterio.open(aux / "mcd12c1_2019_igbp.tif") as src:
         cover = src.read(1)
-    profile = dict(
-        driver="GTiff", dtype="uint8", count=1, tiled=True, compress="zstd", zstd_level=9
-    )
-    with rasterio.open(
-        out_dir / "landcover.tif",
-        "w",
-        width=7200,
-        height=3600,
-        crs="EPSG:4326",
-        transform=COVER_GRID,
-        **profile,
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with _raster(
+        out_dir / "landcover.tif", width=7200, height=3600, crs="EPSG:4326", transform=COVER_GRID
     ) as dst:
         dst.write(cover, 1)
     shapes = {
@@ -73,22 +74,36 @@ def build(data_dir: Path, out_dir: Path = ASSETS) -> None:
     shapes["width"] = sorted(((g, min(w, 3)) for g, w in widths), key=lambda shape: shape[1])
     shapes["broad"] = [(g, 1) for g, w in widths if w == len(WIDTHS)]
     size = level_size(MASK_LEVEL)
-    with rasterio.open(
+    with _raster(
         out_dir / "ground.tif",
-        "w",
         width=size,
         height=size,
         crs="EPSG:3857",
         transform=_transform(MASK_LEVEL),
         blockxsize=512,
         blockysize=512,
-        **profile,
     ) as dst:
         for y in range(0, size, STRIP):
             window = RasterWindow(0, y, size, STRIP)
             mask = _rasterize(shapes, dst.window_transform(window), STRIP, size)
             mask |= _broad(shapes["broad"], dst.window_transform(window), STRIP, size)
             dst.write(mask, 1, window=window)
+            progress(y + STRIP, size)
+
+
+@contextmanager
+def _raster(path: Path, **shape: Any) -> Iterator[Any]:
+    """A GeoTIFF of bytes, written to a temporary name and renamed."""
+    part = path.with_name(f".{path.name}.part")
+    profile = dict(
+        driver="GTiff", dtype="uint8", count=1, tiled=True, compress="zstd", zstd_level=9
+    )
+    try:
+        with rasterio.open(part, "w", **profile, **shape) as dst:
+            yield dst
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _transform(level: int) -> Affine:
