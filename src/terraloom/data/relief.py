@@ -42,11 +42,10 @@ HILLS = 4  # zoom whose pixels are plains or hills
 VARIED = 0.7  # standard deviation of the logarithm of their contrast
 EDGE = (1.5, 4)  # cells, blur of borders of land cover
 GRADED = (9, 10)  # savannas, and grassland with farms
-WOODS = (1, 2, 3, 4, 5, 8)
-CANOPY = (
-    0.8  # share of relief in even woods: what is drawn there is clearings, the brighter the fewer
-)
-ROLLING = 0.05  # of -1..1, its contrast
+FOREST, SAVANNA = (1, 2, 3, 4, 5), 8
+# of even woods, woody savannas too: share of relief (what is drawn are clearings, too bright); of forest, its contrast
+CANOPY, ROLLING = 0.8, 0.05
+WOODED = 0.75  # contrast of relief in uneven forest over that of the base map, at most
 BARE = 16
 OPEN = (7, 15, BARE, CODES["HerbaceousVegetation"])
 
@@ -102,30 +101,36 @@ def relief(base: Bytes, cover: Bytes, noise: NoiseField, at: tuple[int, int, int
     inner = slice(MARGIN, -MARGIN)
     uneven = F.interpolate(uneven[..., inner, inner], scale_factor=16, mode="bilinear")[0, 0]
     rough = ((uneven - FLAT) / (ROUGH - FLAT)).clamp(0, 1)
-    woods = _share(cover, WOODS)
+    forest = _share(cover, FOREST)
+    woods = forest + _share(cover, (SAVANNA,))
     share = (
         _share(cover, OPEN)
         + woods * (CANOPY + (1 - CANOPY) * rough)
         + _share(cover, GRADED) * rough
     )
-    least = torch.maximum(SHOWN * uneven, _sand(cover, noise, at) + ROLLING * woods)
-    return _shade(share, least, noise, at)
+    least = torch.maximum(SHOWN * uneven, _sand(cover, noise, at))
+    most = (WOODED * uneven).clamp(min=ROLLING) / forest  # infinite where there is none
+    return _shade(share, torch.minimum(least, most), most, noise, at)
 
 
 def bare(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Floats | None:
     """Relief of bare ground alone, at any level; see `shade`. None where there is none."""
     if not (cover == BARE).any():
         return None
-    return _shade(_share(cover, (BARE,)), _sand(cover, noise, at), noise, at)
+    share = _share(cover, (BARE,))
+    most = torch.full_like(share, torch.inf)
+    return _shade(share, _sand(cover, noise, at), most, noise, at)
 
 
-def _shade(share: Tensor, least: Tensor, noise: NoiseField, at: tuple[int, int, int]) -> Floats:
+def _shade(
+    share: Tensor, least: Tensor, most: Tensor, noise: NoiseField, at: tuple[int, int, int]
+) -> Floats:
     level, x, y = at
     height, width = share.shape
     light = in_halves(
         lambda first, count: lit(noise, level + 2, 4 * x, 4 * y + first, count, width), height
     )
-    return np.stack([share.numpy(), least.numpy(), np.full_like(light, np.inf), light])
+    return np.stack([share.numpy(), least.numpy(), most.numpy(), light])
 
 
 def _sand(cover: Bytes, noise: NoiseField, at: tuple[int, int, int]) -> Tensor:

@@ -19,7 +19,7 @@ PALEST, LIFTED = (
     0.1,
     4.0,
 )  # of -1..1, contrast between fields at least; how much it is raised at most
-LOUDEST = 0.4  # of -1..1, how much a field differs from its surroundings at most
+LOUDEST = 0.6  # of -1..1, how much a field differs from its surroundings at most
 GRAIN = 0.3  # of what was drawn, what remains upon a relief
 
 
