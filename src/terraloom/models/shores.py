@@ -16,7 +16,7 @@ MARGIN = FAR + RIM  # cells that a cell of a map depends on
 PURE = 0.03  # share of water below which a cell is land, and of land below which it is water
 DARK = (-0.5, -0.36, -0.38)  # water where none is near
 OTHERS = 0.7  # share of the neighbours' colour in a cell by a shore
-RIPPLE = 0.012  # of -1..1, standard deviation on water
+RIPPLE = 0.006  # of -1..1, standard deviation on water
 CALM = 0.6  # how much less water takes of what a parent's pixel is off than land does
 FAINT = 1e-3  # weight of that
 
