@@ -35,6 +35,15 @@ def test_light_depends_on_its_place_alone(seed: int, x: int, y: int, right: int,
     np.testing.assert_allclose(around, whole, atol=1e-5)
 
 
+def test_light_has_no_lattice() -> None:
+    """Gullies are drawn cell by cell; the cells do not show in the mean."""
+    light = lit(NoiseField(8), LEVEL, 64_000, 96_000, 1024, 1024)
+    for period in (2, 4, 8, 16, 32):
+        mean = light.reshape(1024 // period, period, 1024 // period, period).mean((0, 2))
+        chance = period**2 / light.size * 12  # neighbours are alike over a dozen pixels
+        assert mean.var() / light.var() < chance + 2e-4, period
+
+
 def test_light_has_variance_one_and_comes_from_the_equator() -> None:
     middle = level_size(LEVEL) // 2
     for y in (middle - 40_000, middle, middle + 40_000):

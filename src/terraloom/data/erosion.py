@@ -2,7 +2,7 @@
 
 Each octave follows the slope of all before it, so small gullies lead into large ones and both off the ridges, as they
 do where it has rained for long. Nothing flows: a place is known from the noise around it. The gullies of a cell are a
-wave across the slope, counted from a point of the cell, and where cells meet, the phases of waves are blended, not
+wave across the slope, of a phase of its own, and where cells meet, the phases of waves are blended, not
 heights (as in Tricard and others, "Procedural phasor noise", 2019), so that gullies neither end nor cross there.
 """
 
@@ -20,10 +20,8 @@ GULLIES = (32, 16, 8, 4, 2)  # pixels from one gully to the next
 MARGIN = len(GULLIES)  # pixels: each octave looks at its neighbours
 DEEP = 0.3 / 64  # depth of a gully over the distance to the next
 GENTLE = 0.25 / 64  # slope at which gullies have half their depth
-JITTER, REACH = (
-    0.4,
-    1.2,
-)  # of a cell: how far off its middle its point lies at most, how far its wave reaches
+JITTER = 0.4  # of a cell, how far off its middle its point lies at most
+REACH = 1.2  # of a cell, how far its wave reaches
 TINY = np.float32(1e-9)
 
 
@@ -66,18 +64,19 @@ def _waves(
     top, left = int(rows[0]) // apart - 1, int(columns[0]) // apart - 1
     row, column = rows // apart - top, columns // apart - left
     size = int(column[-1]) + 2, int(row[-1]) + 2
-    drawn = share_below(noise.window(_zoom(level, apart), left, top, *size, 3)[1:])
-    points = (JITTER * (2 * drawn - 1)).astype(np.float32)
+    drawn = share_below(noise.window(_zoom(level, apart), left, top, *size, 3))
+    most = np.array([np.pi, JITTER, JITTER], np.float32)[:, None, None]
+    points = most * (2 * drawn - 1).astype(np.float32)  # phase, y and x
     down, right = (((at % apart + 0.5) / apart - 0.5).astype(np.float32) for at in (rows, columns))
     east, south = (np.float32(2 * np.pi) * part for part in across)
     cosine, sine = np.zeros((2, height, width), np.float32)
     for i in (-1, 0, 1):
         for j in (-1, 0, 1):
             point = points.take(row + i, 1).take(column + j, 2)
-            off_y, off_x = (down - i)[:, None] - point[0], (right - j) - point[1]
+            off_y, off_x = (down - i)[:, None] - point[1], (right - j) - point[2]
             near = np.maximum(1 - (off_y**2 + off_x**2) / np.float32(REACH**2), 0)
             weight = near**2 * near**2
-            phase = off_x * east + off_y * south
+            phase = off_x * east + off_y * south + point[0]
             cosine += weight * np.cos(phase)
             sine += weight * np.sin(phase)
     return np.asarray(cosine / np.sqrt(cosine**2 + sine**2 + TINY))

@@ -126,10 +126,16 @@ def _shade(
     share: Tensor, least: Tensor, most: Tensor, noise: NoiseField, at: tuple[int, int, int]
 ) -> Floats:
     level, x, y = at
-    height, width = share.shape
-    light = in_halves(
-        lambda first, count: lit(noise, level + 2, 4 * x, 4 * y + first, count, width), height
-    )
+    light = np.zeros(share.shape, np.float32)
+    rows, columns = (np.flatnonzero(share.numpy().any(axis)) for axis in (1, 0))
+    if len(rows):
+        top, left, width = int(rows[0]), int(columns[0]), int(np.ptp(columns)) + 1
+        light[top : rows[-1] + 1, left : columns[-1] + 1] = in_halves(
+            lambda first, count: lit(
+                noise, level + 2, 4 * x + left, 4 * y + top + first, count, width
+            ),
+            int(np.ptp(rows)) + 1,
+        )
     return np.stack([share.numpy(), least.numpy(), most.numpy(), light])
 
 
