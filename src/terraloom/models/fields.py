@@ -11,14 +11,10 @@ from terraloom.models.waves import enlarged
 
 # pixels that what is drawn at a place depends on at most: where a field has its tone from, and what `enlarged` reads
 REACH = 96
-COARSER, WIDE = (
-    4,
-    (3.0, 8),
-)  # pixels whose contrast is one, and of such, Gaussian under which it is measured
-PALEST, LIFTED = (
-    0.1,
-    4.0,
-)  # of -1..1, contrast between fields at least; how much it is raised at most
+COARSER = 4  # pixels whose contrast is one
+WIDE = (3.0, 8)  # of such, Gaussian under which it is measured
+PALEST = 0.1  # of -1..1, contrast between fields at least
+LIFTED = 4.0  # how much it is raised at most
 LOUDEST = 0.6  # of -1..1, how much a field differs from its surroundings at most
 GRAIN = 0.3  # of what was drawn, what remains upon a relief
 
