@@ -19,12 +19,14 @@ from terraloom.noise import NoiseField
 LEVEL = 10
 FOREST, SAVANNA, CROPS, BARE = 4, 9, 12, 16
 
-
-@settings(deadline=None, max_examples=20)
-@given(
+ANYWHERE = given(  # seed, x, y, and a part of the window: right, down
     st.integers(0, 2**40), st.integers(-300, 2**18), st.integers(-90, 2**18), st.integers(0, 40),
     st.integers(0, 40),
 )  # fmt: skip
+
+
+@settings(deadline=None, max_examples=20)
+@ANYWHERE
 def test_light_depends_on_its_place_alone(seed: int, x: int, y: int, right: int, down: int) -> None:
     noise = NoiseField(seed)
     whole = lit(noise, LEVEL, x, y, 50, 60)
@@ -59,10 +61,7 @@ def test_light_has_variance_one_and_comes_from_the_equator() -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(
-    st.integers(0, 2**40), st.integers(-300, 2**18), st.integers(-90, 2**18), st.integers(0, 40),
-    st.integers(0, 40),
-)  # fmt: skip
+@ANYWHERE
 def test_gullies_are_the_same_in_every_window(
     seed: int, x: int, y: int, right: int, down: int
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,12 +56,7 @@ def told(
         layers = np.zeros_like(layers)
     if not with_lines:
         return codes_here, layers
-    laid = in_halves(
-        lambda first, count: lines(
-            codes_here[first : first + count], noise, level + 2, x, y + first
-        ),
-        len(codes_here),
-    )
+    laid = _by_halves(lines, codes_here, noise, level + 2, x, y)
     return codes_here, np.concatenate([layers, laid])
 
 
@@ -85,27 +82,33 @@ def toned(
     level, x, y = at
     if not with_lines or level + 2 not in (FIELD_LEVEL, ROW_LEVEL):
         return None
-    each = 2 << FIELD_LEVEL - level if level + 2 == FIELD_LEVEL else 1  # codes along a cell
-    spots = cover.repeat(each, 0).repeat(each, 1)
-    place = level + each.bit_length() - 1, each * y, each * x
-    codes = _chosen(spots, SHARES, noise, USE_LEVEL, place)
     if level + 2 == ROW_LEVEL:
-        inward = in_halves(
-            lambda first, count: edges(
-                codes[first : first + count], noise, ROW_LEVEL, x, y + first
-            ),
-            len(codes),
-        )
+        codes = _chosen(cover, SHARES, noise, USE_LEVEL, (level, y, x))
+        inward = _by_halves(edges, codes, noise, ROW_LEVEL, x, y)
         away = np.concatenate([inward, np.zeros_like(inward)]) * np.float32(1 << ROW_LEVEL - UNITS)
         return np.asarray(np.round(away)) if inward.any() else None
-    away = in_halves(
-        lambda first, count: fields(
-            codes[first : first + count], noise, FIELD_LEVEL + 1, each * x, each * y + first
-        ),
-        len(codes),
-    )
+    each = 2 << FIELD_LEVEL - level  # quarters along a cell
+    quarters = FIELD_LEVEL + 1, each * y, each * x
+    codes = _chosen(cover.repeat(each, 0).repeat(each, 1), SHARES, noise, USE_LEVEL, quarters)
+    away = _by_halves(fields, codes, noise, FIELD_LEVEL + 1, each * x, each * y)
     # in sixteenths, so that sums are exact and a place is the same pixel for all blocks
     return np.asarray(np.round(away) / np.float32(1 << UNITS - FIELD_LEVEL))
+
+
+def _by_halves(
+    make: Callable[[Bytes, NoiseField, int, int, int], Floats],
+    codes: Bytes,
+    noise: NoiseField,
+    level: int,
+    x: int,
+    y: int,
+) -> Floats:
+    """What one of `terraloom.data.lines` makes of codes."""
+    made: Floats = in_halves(
+        lambda first, count: make(codes[first : first + count], noise, level, x, y + first),
+        len(codes),
+    )
+    return made
 
 
 def laid_out(cover: Bytes, noise: NoiseField, level: int, x: int, y: int, codes: int) -> Bytes:

@@ -72,15 +72,12 @@ def lines(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> npt.ND
     """
     out = np.zeros((codes.size, PIXELS * PIXELS), np.float32)
     unit, off = _offsets(level)
-    pixels = np.repeat(off, PIXELS), np.tile(off, PIXELS)  # y and x from the middle of a cell
     for kind in KINDS:
         at, found = _under(kind, codes, noise, PIXELS * unit, x, y)
-        if not kind.lot and len(at):
-            reach = HALF * unit + MAIN * kind.road + np.hypot(off[0], off[0])
-            near = District(kind, found).to_any()[:, 0] < reach
-            at, found = at[near], found.some(near)
+        if not kind.lot:
+            at, found = _by_rims(kind, at, found, HALF * unit, off)
         if len(at):
-            away = District(kind, found, pixels).away() / np.float32(unit)
+            away = District(kind, found, _pixels(off)).away() / np.float32(unit)
             out[at] = np.maximum(out[at], np.clip(HALF - away, 0, 1))
     return np.ascontiguousarray(out.T).reshape(PIXELS * PIXELS, *codes.shape)
 
@@ -122,15 +119,11 @@ def edges(codes: Bytes, noise: NoiseField, level: int, x: int, y: int) -> Floats
     h, w = codes.shape
     out = np.zeros((2, h * w, PIXELS * PIXELS), np.float32)
     unit, off = _offsets(level)
-    pixels = np.repeat(off, PIXELS), np.tile(off, PIXELS)
     for kind in EDGED:
         at, found = _under(kind, codes, noise, PIXELS * unit, x, y)
+        at, found = _by_rims(kind, at, found, MIXED, off)
         if len(at):
-            reach = MIXED + MAIN * kind.road + np.hypot(off[0], off[0])
-            near = District(kind, found).to_any()[:, 0] < reach
-            at, found = at[near], found.some(near)
-        if len(at):
-            out[:, at] = District(kind, found, pixels).inward(MIXED)
+            out[:, at] = District(kind, found, _pixels(off)).inward(MIXED)
     return _as_pixels(out, h, w)
 
 
@@ -163,6 +156,20 @@ def _offsets(level: int) -> tuple[float, Floats]:
     """Side of a level's pixels, and how far those of a cell are from its middle, units."""
     unit = 2.0 ** (UNITS - level)
     return unit, (np.arange(PIXELS) + 0.5 - PIXELS / 2) * unit
+
+
+def _pixels(off: Floats) -> tuple[Floats, Floats]:
+    """How far each pixel of a cell is from its middle, y and x, (16,) units."""
+    return np.repeat(off, PIXELS), np.tile(off, PIXELS)
+
+
+def _by_rims(kind: Kind, at: Ints, found: Found, reach: float, off: Floats) -> tuple[Ints, Found]:
+    """Those of the cells that have a pixel within `reach` of a rim or its road."""
+    if not len(at):
+        return at, found
+    far = reach + MAIN * kind.road + np.hypot(off[0], off[0])
+    near = District(kind, found).to_any()[:, 0] < far
+    return at[near], found.some(near)
 
 
 def _as_pixels(cells: Floats, h: int, w: int) -> Floats:

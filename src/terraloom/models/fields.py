@@ -32,15 +32,15 @@ def evened(y: Tensor, lr: Tensor, away: Tensor) -> tuple[Tensor, Tensor]:
         nearest within stand.
     """
     low, parts = enlarged(lr, y), away.shape[-1] // y.shape[-1]
-    here, there = (_at(y, part) for part in (away[:2], away[2:]))
+    here = _at(y, away[:2])
     detail, elsewhere = y - low, away[2:].any(0)
-    tone = detail[there]
     if elsewhere.any():
+        there = _at(y, away[2:])
         more = (PALEST / _strength(detail).mean(1, keepdim=True)).clamp(1, LIFTED)
         even = LOUDEST * (more * detail / LOUDEST).tanh()
-        tone = torch.where(elsewhere, even[there], tone)
+        detail = F.avg_pool2d(torch.where(elsewhere, even[there], detail[there]), parts)
     ground = F.avg_pool2d(low[here], parts)
-    out = ground + F.avg_pool2d(tone, parts)
+    out = ground + detail
     return _held(out, lr), _held(ground, lr)
 
 

@@ -211,11 +211,11 @@ class _Cascade:
             eps,
             self._config,
         )
-        low = enlarged(land, y)
+        low = None
         if tones is not None:
             y, low = evened(y, land, torch.from_numpy(tones))
         if shade is not None:
-            y = shaded(y, low, torch.from_numpy(shade))
+            y = shaded(y, enlarged(land, y) if low is None else low, torch.from_numpy(shade))
         if covered is not None:
             y = overlaid(y, parent, sea, wet, eps[:, :1])
         rim = self._halo * parent.shape[-1] // y.shape[-1]
